@@ -1,0 +1,1 @@
+"""Sound in, tensors out. Knows nothing of models, Ray Tune, Optuna or MLflow."""

@@ -1,0 +1,305 @@
+"""Build a feature of a corpus: only what is missing, in parallel, with the manifest as the commit point."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_store.audio import cut_cycles, load_recording
+from feature_store.datasets.base import Corpus, Problem, Recording
+from feature_store.errors import UserError
+from feature_store.features import Spec
+from feature_store.manifest import Manifest, Part, RecordingEntry, recording_key
+from feature_store.parts import keep_rows, write_part
+from feature_store.storage import Storage, open_storage
+from feature_store.store import FeatureStore
+
+RECORDINGS_A_PART = 16
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class BuildReport:
+    """What a build did. Counts are recordings, unless named otherwise."""
+
+    feature_id: str
+    computed: int = 0
+    reused: int = 0
+    removed: int = 0
+    failed: list[Problem] = field(default_factory=list)
+    cycles: int = 0
+    cycles_computed: int = 0
+    seconds: float = 0.0
+
+
+def build(
+    corpus: Corpus,
+    spec: Spec,
+    store: FeatureStore,
+    *,
+    strict: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> BuildReport:
+    """Bring a feature up to date with a corpus. A kill at any moment leaves the previous state readable.
+
+    A recording whose audio, annotation and spec are unchanged is not computed again. A recording that cannot be
+    used is reported and left out.
+
+    Args:
+        corpus: read from disk; on a cluster its files must be readable at the same path on every node.
+        spec: the feature.
+        store: written to.
+        strict: stop at the first recording that cannot be used, with the store as it was.
+        workers: 0 computes in this process; else Ray tasks, as many at once as the cluster has CPUs, or fewer.
+        progress: called with recordings done and in all.
+
+    Raises:
+        UserError: nothing can be used, or `strict` and something cannot.
+    """
+    started = time.perf_counter()
+    failed = [problem for problem in corpus.problems if problem.severity == "error"]
+    if strict and failed:
+        raise UserError(failed[0].what, where=failed[0].where, hint=failed[0].hint or None)
+    folder = f"{corpus.name}/features/{spec.feature_id}"
+    with _lock(store, corpus.name):
+        audio_hashes = _hash_audio(corpus)
+        wanted = {
+            recording.name: recording_key(audio_hashes[recording.name], recording.annotation_hash, spec.feature_id)
+            for recording in corpus.recordings
+            if recording.name in audio_hashes
+        }
+        old = _previous(store, corpus.name, spec)
+        entries = {name: entry for name, entry in old.recordings.items() if wanted.get(name) == entry.key}
+        parts = _live_parts(store.storage, folder, old, entries)
+        report = BuildReport(spec.feature_id, reused=len(entries), removed=len(set(old.recordings) - set(wanted)))
+        missing = [recording for recording in corpus.recordings if recording.name in wanted.keys() - entries.keys()]
+        for part, rows, bad in _compute(missing, spec, store.uri, folder, workers, progress):
+            if bad and strict:
+                raise UserError(bad[0].what, where=bad[0].where, hint=bad[0].hint or None)
+            failed += bad
+            if part is None:
+                continue
+            parts.append(part)
+            for name, count in rows.items():
+                entry = RecordingEntry(key=wanted[name], audio_hash=audio_hashes[name], part=part.file, rows=count)
+                entries[name] = entry
+                report.cycles_computed += count
+        report.computed, report.failed = len(entries) - report.reused, failed
+        if not entries:
+            reason = f"the first: {failed[0]}" if failed else "it has no recording with audio"
+            raise UserError("no recording can be used", where=str(corpus.root), hint=reason)
+        report.cycles = sum(entry.rows for entry in entries.values())
+        _commit(store, corpus, spec, parts, entries, audio_hashes)
+    report.seconds = time.perf_counter() - started
+    return report
+
+
+# --- computing ---
+
+
+def _compute(
+    recordings: list[Recording], spec: Spec, uri: str, folder: str, workers: int | None, progress: Progress | None
+) -> Iterator[tuple[Part | None, dict[str, int], list[Problem]]]:
+    """Parts with the rows of each recording in them, and the recordings that could not be used."""
+    size = RECORDINGS_A_PART
+    batches = [recordings[start : start + size] for start in range(0, len(recordings), size)]
+    done = 0
+    if progress:
+        progress(0, len(recordings))
+    for batch, result in _run(batches, spec, uri, folder, workers):
+        done += len(batch)
+        if progress:
+            progress(done, len(recordings))
+        yield result
+
+
+def _run(
+    batches: list[list[Recording]], spec: Spec, uri: str, folder: str, workers: int | None
+) -> Iterator[tuple[list[Recording], Any]]:
+    """Each batch with its part, in this process or by Ray tasks."""
+    if workers == 0 or not batches:
+        for batch in batches:
+            yield batch, compute_part(batch, spec, uri, folder)
+        return
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(include_dashboard=False, log_to_driver=False)
+    task = ray.remote(num_cpus=1)(_compute_part_alone)
+    at_once = min(workers or len(batches), max(1, int(ray.cluster_resources().get("CPU", 1))))
+    waiting = list(reversed(batches))
+    running: dict[Any, list[Recording]] = {}
+    while waiting or running:
+        while waiting and len(running) < at_once:
+            batch = waiting.pop()
+            running[task.remote(batch, spec, uri, folder)] = batch
+        finished, _ = ray.wait(list(running), num_returns=1)
+        yield running.pop(finished[0]), ray.get(finished[0])
+
+
+def _compute_part_alone(*arguments: Any) -> Any:
+    """In a worker of its own: one thread, since the workers share the cores."""
+    import torch
+
+    torch.set_num_threads(1)
+    return compute_part(*arguments)
+
+
+def compute_part(
+    recordings: list[Recording], spec: Spec, uri: str, folder: str
+) -> tuple[Part | None, dict[str, int], list[Problem]]:
+    """Decode each recording once, compute its cycles, and store them as one part."""
+    ids: list[str] = []
+    blocks: list[np.ndarray] = []
+    rows: dict[str, int] = {}
+    failed: list[Problem] = []
+    for recording in recordings:
+        try:
+            values = compute_recording(recording, spec)
+        except UserError as error:
+            failed.append(Problem("error", error.where or str(recording.audio), error.what, error.hint or ""))
+            continue
+        ids += [cycle.cycle_id for cycle in recording.cycles]
+        blocks.append(values)
+        rows[recording.name] = len(values)
+    if not blocks:
+        return None, rows, failed
+    return write_part(open_storage(uri), folder, ids, np.concatenate(blocks)), rows, failed
+
+
+def compute_recording(recording: Recording, spec: Spec) -> np.ndarray:
+    """All cycles of a recording, ``[cycles, *shape]`` in the spec's dtype.
+
+    Raises:
+        UserError: the audio cannot be used, or a value is not finite.
+    """
+    assert recording.audio is not None
+    waveform = load_recording(recording.audio, spec.sample_rate, spec.fade_seconds)
+    values = spec.compute(cut_cycles(waveform, [(cycle.start, cycle.end) for cycle in recording.cycles], spec))
+    if not np.isfinite(values).all():
+        raise UserError("its features are not finite numbers", where=str(recording.audio), hint="is its audio sound?")
+    return values.astype(spec.dtype)
+
+
+# --- committing ---
+
+
+def _previous(store: FeatureStore, dataset: str, spec: Spec) -> Manifest:
+    """The manifest as it stands, or an empty one."""
+    key = f"{dataset}/features/{spec.feature_id}/manifest.json"
+    if store.storage.exists(key):
+        return store.manifest(dataset, spec)
+    return _manifest(spec, [], {})
+
+
+def _live_parts(storage: Storage, folder: str, old: Manifest, live: dict[str, RecordingEntry]) -> list[Part]:
+    """Parts of which every row is live: as they are, or what is live of them written anew. Updates `live`."""
+    parts = []
+    for part in old.parts:
+        members = {name for name, entry in old.recordings.items() if entry.part == part.file}
+        kept = members & live.keys()
+        if kept == members:
+            parts.append(part)
+        elif kept:
+            rewritten = keep_rows(storage, folder, part, kept)
+            parts.append(rewritten)
+            for name in kept:
+                live[name] = live[name].model_copy(update={"part": rewritten.file})
+    return parts
+
+
+def _commit(
+    store: FeatureStore,
+    corpus: Corpus,
+    spec: Spec,
+    parts: list[Part],
+    entries: dict[str, RecordingEntry],
+    audio_hashes: dict[str, str],
+) -> None:
+    """Cycles, splits and the corpus' description, then the manifest, then what it no longer names goes."""
+    storage, name = store.storage, corpus.name
+    folder = f"{name}/features/{spec.feature_id}"
+    cycles = corpus.cycle_table()
+    usable = pa.array([recording in entries for recording in cycles["recording"].to_pylist()])
+    cycles = cycles.filter(usable)
+    hashes = pa.array([audio_hashes[recording] for recording in cycles["recording"].to_pylist()], pa.string())
+    cycles = cycles.append_column("audio_hash", hashes)
+    storage.write(f"{name}/cycles.parquet", _parquet(cycles))
+    ids = set(cycles["cycle_id"].to_pylist())
+    for split in corpus.splits().values():
+        storage.write(f"{name}/splits/{split.name}.parquet", _parquet(split.restrict(ids).table))
+    about = {"name": name, "classes": {task: list(names) for task, names in corpus.classes.items()}}
+    about |= corpus.summary() | {"recordings": len(entries), "cycles": len(cycles)}
+    storage.write(f"{name}/dataset.json", json.dumps(about, indent=1).encode())
+    storage.write(f"{folder}/spec.json", json.dumps(spec.model_dump(mode="json"), indent=1).encode())
+    manifest = _manifest(spec, parts, entries)
+    storage.write(f"{folder}/manifest.json", manifest.model_dump_json(indent=1).encode())
+    named = {f"{folder}/{part.file}" for part in parts}
+    for key in storage.list(folder):
+        if key.endswith(".parquet") and key not in named:
+            storage.delete(key)
+
+
+def _manifest(spec: Spec, parts: list[Part], entries: dict[str, RecordingEntry]) -> Manifest:
+    return Manifest(
+        feature_id=spec.feature_id,
+        spec=spec.model_dump(mode="json"),
+        shape=list(spec.shape),
+        dtype=spec.dtype,
+        parts=sorted(parts, key=lambda part: part.file),
+        recordings=dict(sorted(entries.items())),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _hash_audio(corpus: Corpus) -> dict[str, str]:
+    """SHA-256 of the audio file of every recording that has one."""
+    there = [(recording.name, recording.audio) for recording in corpus.recordings if recording.audio is not None]
+
+    def digest(path: Path) -> str:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+    with ThreadPoolExecutor() as pool:
+        return dict(zip((name for name, _ in there), pool.map(lambda item: digest(item[1]), there), strict=True))
+
+
+def _digest(file: Any) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _lock(store: FeatureStore, dataset: str) -> Iterator[None]:
+    """One build of a dataset at a time where the store is a folder; on S3 the last manifest counts."""
+    path = store.storage.local_path(f"{dataset}/.build.lock")
+    if path is None:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,286 @@
+"""The ICBHI 2017 respiratory sound database: 920 recordings of 126 patients, with crackles and wheezes annotated.
+
+Rocha et al. 2019, "An open access database for the evaluation of respiratory sound classification algorithms".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+from feature_store.datasets import icbhi_format as formats
+from feature_store.datasets.audio_header import read_header
+from feature_store.datasets.base import SYNTHETIC_MARK, Corpus, Cycle, Problem, Recording, SideCounts, SideKey
+from feature_store.datasets.icbhi_folder import LISTS, IcbhiFolder
+from feature_store.datasets.icbhi_published import COMPLETE, PUBLISHED
+from feature_store.errors import UserError
+from feature_store.splits import SplitTable
+
+END_TOLERANCE = 1e-3  # seconds by which a cycle may end after the file: annotations are written in milliseconds
+SHOWN = 5  # names that a problem of many recordings lists
+
+T = TypeVar("T")
+
+
+class IcbhiCorpus(Corpus):
+    """ICBHI 2017, whole or in part, as WAV or FLAC, or its annotations alone.
+
+    A recording is left out, and named in `problems`, where its audio or annotation is missing or broken, its name
+    is not understood, or the official split does not list it. Recordings in the old spelling of
+    `filename_differences.txt` get their corrected name, so that both spellings give the same corpus.
+
+    Attributes:
+        has_audio: False where only annotations are at hand; then every recording's `audio` is None.
+        sides: official side of each recording that the split file lists; empty where there is no split file.
+        folds: published fold of each patient; empty where there is no fold list.
+        diagnoses: disease of each patient.
+        demographics: age, sex, BMI, weight and height of each patient; empty where there is no such file.
+    """
+
+    name = "icbhi"
+    classes: ClassVar[dict[str, tuple[str, ...]]] = {
+        "lungsound4": ("normal", "crackle", "wheeze", "both"),
+        "lungsound2": ("normal", "abnormal"),
+        "diagnosis3": ("healthy", "chronic", "non-chronic"),
+        "diagnosis2": ("healthy", "unhealthy"),
+    }
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self.recordings, self.problems = [], []
+        self._folder = IcbhiFolder.find(self.root)
+        self.problems += self._folder.problems
+        self.has_audio = self._folder.has_audio
+        self._renamed = self._read("renamed", formats.read_renamed, "old device names cannot be told from new ones")
+        self.sides = self._read_sides()
+        self.folds = self._read("folds", formats.read_folds, "there is no split 'five-fold'")
+        self.diagnoses = self._read("diagnoses", formats.read_diagnoses, "cycles have no diagnosis label")
+        self.demographics = self._read_demographics()
+        if not self.has_audio:
+            where, what = str(self._folder.recordings), "there is no audio, only annotations: counts, but no features"
+            self.problems.append(Problem("warning", where, what))
+        self._scan()
+
+    @property
+    def recordings_listed(self) -> int:
+        """Recordings in the official split file: 920 of the complete database."""
+        return len(self.sides) or len(self.recordings)
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether a file `SYNTHETIC` lies beside the lists or the recordings."""
+        places = (self.root, self._folder.recordings, self._folder.recordings.parent)
+        return any((place / SYNTHETIC_MARK).exists() for place in places)
+
+    def metadata_vector(self, recording: Recording, missing_sex: float = -1.0) -> list[float]:
+        """Seven numbers of a recording's patient, place and device (`Demographics.vector`); -1 where unknown."""
+        unknown = formats.Demographics(None, None, None, None, None)
+        stem = formats.Stem(*recording.name.split("_"))
+        return self.demographics.get(recording.patient, unknown).vector(stem, missing_sex)
+
+    def published_counts(self) -> dict[SideKey, SideCounts]:
+        """What the complete database must count to; empty for a part of it and for a synthetic one."""
+        return {} if self.synthetic or len(self.recordings) != COMPLETE else PUBLISHED
+
+    def splits(self) -> dict[str, SplitTable]:
+        """The official split with its patient-disjoint variants, and the published five folds where their list is.
+
+        ``official``: recordings as the challenge lists them; two patients, 156 and 218, are on both sides.
+        ``official-no-overlap``: without the training recordings of patients who are on both sides.
+        ``official-patient-test``: every recording of a patient with a test recording is test, the rest is train.
+        ``five-fold``: fold k tests the patients of fold k and trains on the others.
+
+        Who is on both sides is read from the whole list, also where some of the recordings are missing.
+
+        Raises:
+            UserError: there is no official split file, or nothing in it can be used.
+        """
+        if not self.sides:
+            path = self._folder.lists.get("split")
+            names = " or ".join(LISTS["split"][:2])
+            if path:
+                raise UserError("the split file lists no recording", where=str(path), hint="download it again")
+            hint = f"put {names} into this folder"
+            raise UserError("the official split file is missing", where=str(self.root), hint=hint)
+        tested = {_patient(name) for name, side in self.sides.items() if side == "test"}
+        official = self._split("official", lambda r: self.sides[r.name])
+        no_overlap = self._split(
+            "official-no-overlap",
+            lambda r: None if self.sides[r.name] == "train" and r.patient in tested else self.sides[r.name],
+        )
+        patient_test = self._split("official-patient-test", lambda r: "test" if r.patient in tested else "train")
+        splits = {split.name: split for split in (official, no_overlap, patient_test)}
+        if self.folds:
+            splits["five-fold"] = self._five_folds()
+        return splits
+
+    def compat_patient_expanded(self) -> SplitTable:
+        """A defect of the CycleGuardian system, kept for comparison: the official split, expanded to patients.
+
+        Every patient with a training recording is in train with all recordings, and likewise for test, so 25
+        recordings (237 cycles) of patients 156 and 218 are in both. It leaks: never rank a number made with it.
+        """
+        on = {side: {_patient(name) for name, s in self.sides.items() if s == side} for side in ("train", "test")}
+        sides = {side: [c.cycle_id for c in self.cycles() if c.patient in on[side]] for side in on}
+        return SplitTable.of_sides("compat-official-patient-expanded", {0: sides})
+
+    def _split(self, name: str, side_of: Callable[[Recording], str | None]) -> SplitTable:
+        sides: dict[str, list[str]] = {"train": [], "test": []}
+        for recording in self.recordings:
+            side = side_of(recording)
+            if side:
+                sides[side] += [cycle.cycle_id for cycle in recording.cycles]
+        return SplitTable.of_sides(name, {0: sides})
+
+    def _five_folds(self) -> SplitTable:
+        cycles = [(c.cycle_id, self.folds[c.patient]) for c in self.cycles() if c.patient in self.folds]
+        return SplitTable.of_sides(
+            "five-fold",
+            {
+                fold: {"train": [c for c, f in cycles if f != fold], "test": [c for c, f in cycles if f == fold]}
+                for fold in sorted(set(self.folds.values()))
+            },
+        )
+
+    def _read(
+        self, kind: str, read: Callable[[Path], tuple[dict[str, T], list[Problem]]], without: str
+    ) -> dict[str, T]:
+        """One of the lists beside the recordings; a missing one is a warning that says what follows from it."""
+        path = self._folder.lists.get(kind)
+        if path is None:
+            hint = f"put {LISTS[kind][0]} into this folder"
+            self.problems.append(Problem("warning", str(self.root), f"{LISTS[kind][0]} is missing: {without}", hint))
+            return {}
+        content, problems = read(path)
+        self.problems += problems
+        return content
+
+    def _read_sides(self) -> dict[str, str]:
+        sides = self._read("split", formats.read_split, "there is no official split")
+        return {self._renamed.get(name, name): side for name, side in sides.items()}
+
+    def _read_demographics(self) -> dict[str, formats.Demographics]:
+        """The one list that nothing depends on: what is wrong with it is never more than a warning."""
+        path = self._folder.lists.get("demographics")
+        content, problems = formats.read_demographics(path) if path else ({}, [])
+        self.problems += [replace(problem, severity="warning") for problem in problems]
+        return content
+
+    def _scan(self) -> None:
+        """Read every recording on disk; the good ones are kept."""
+        spelt = sorted({*self._folder.audio, *self._folder.annotations})
+        names: dict[str, str] = {}
+        for spelling in sorted(spelt, key=lambda s: s in self._renamed):  # the corrected spelling wins
+            name = self._renamed.get(spelling, spelling)
+            if name in names:
+                what = f"is the old spelling of {names[name]}, which is there too; the old one is not read"
+                where = self._folder.audio.get(spelling) or self._folder.annotations[spelling]
+                self.problems.append(Problem("warning", str(where), what, "remove one of the two"))
+            else:
+                names[name] = spelling
+        for name in sorted(names):
+            self._read_recording(name, names[name])
+        self._report_absent(set(names))
+        self._report_unlisted_patients()
+
+    def _read_recording(self, name: str, spelling: str) -> None:
+        audio, annotation = self._folder.audio.get(spelling), self._folder.annotations.get(spelling)
+        where = str(audio or annotation)
+        stem = formats.parse_stem(name)
+        problems: list[Problem] = []
+        if isinstance(stem, str):
+            self.problems.append(Problem("error", where, stem, "rename the file"))
+            return
+        if self.sides and name not in self.sides:
+            self.problems.append(Problem("error", where, "the official split does not list it", self._closest(name)))
+            return
+        seconds: float | None = None
+        rows: list[formats.AnnotationRow] = []
+        if audio:
+            header, found = read_header(audio)
+            seconds = header.seconds if header and not _errors(found) else None
+            problems += found
+        elif self.has_audio:
+            problems.append(Problem("error", where, f"there is no audio {spelling}.wav or .flac", "download it again"))
+        if annotation:
+            rows, found = formats.read_annotation(annotation)
+            problems += found
+        else:
+            problems.append(Problem("error", where, f"there is no annotation {spelling}.txt", "download it again"))
+        if seconds is not None:
+            problems += _ends_past(rows, seconds, annotation)
+        self.problems += problems
+        if not _errors(problems):
+            self.recordings.append(self._recording(name, stem, audio, annotation, rows))
+
+    def _recording(
+        self,
+        name: str,
+        stem: formats.Stem,
+        audio: Path | None,
+        annotation: Path | None,
+        rows: list[formats.AnnotationRow],
+    ) -> Recording:
+        diagnosis = formats.diagnosis_labels(self.diagnoses.get(stem.patient))
+        place = (stem.patient, stem.device, stem.location, stem.mode)
+        cycles = tuple(
+            Cycle(
+                f"{name}#{index:03d}",
+                name,
+                *place,
+                row.start,
+                row.end,
+                formats.lungsound_labels(row.crackle, row.wheeze) | diagnosis,
+            )
+            for index, row in enumerate(rows)
+        )
+        return Recording(name, *place, audio, annotation, cycles, formats.annotation_hash(rows))
+
+    def _closest(self, name: str) -> str:
+        """The line of the split file that may mean this recording: all but the device is the same."""
+        head = name.rsplit("_", 1)[0]
+        meant = [other for other in self.sides if other.rsplit("_", 1)[0] == head]
+        return f"it lists {meant[0]}: correct the split file or rename the recording" if meant else "add a line for it"
+
+    def _report_absent(self, present: set[str]) -> None:
+        absent = sorted(set(self.sides) - present)
+        if absent:
+            files = "audio and annotation" if self.has_audio else "annotation"
+            what = f"{len(absent)} of {len(self.sides)} listed recordings are not here ({files}): {_some(absent)}"
+            self.problems.append(Problem("warning", str(self._folder.lists["split"]), what, "the database is partial"))
+
+    def _report_unlisted_patients(self) -> None:
+        patients = sorted({recording.patient for recording in self.recordings})
+        for kind, known, effect in (
+            ("folds", self.folds, "in no fold of 'five-fold'"),
+            ("diagnoses", self.diagnoses, "no diagnosis label"),
+        ):
+            absent = [patient for patient in patients if patient not in known]
+            if known and absent:
+                who = "1 patient is" if len(absent) == 1 else f"{len(absent)} patients are"
+                what = f"{who} not in the list: {_some(absent)}; {effect}"
+                hint = "add a line for each"
+                self.problems.append(Problem("warning", str(self._folder.lists[kind]), what, hint))
+
+
+def _patient(name: str) -> str:
+    return name.split("_", 1)[0]
+
+
+def _errors(problems: list[Problem]) -> bool:
+    return any(problem.severity == "error" for problem in problems)
+
+
+def _ends_past(rows: list[formats.AnnotationRow], seconds: float, annotation: Path | None) -> list[Problem]:
+    late = [row for row in rows if row.end > seconds + END_TOLERANCE]
+    if not late:
+        return []
+    what = f"{len(late)} of {len(rows)} cycles end past the end of the audio ({late[-1].end:g} s of {seconds:.3f} s)"
+    return [Problem("error", str(annotation), what, "the audio is cut short, or the annotation is of another file")]
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

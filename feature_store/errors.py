@@ -1,0 +1,43 @@
+"""The error that a reader can act on: what was wrong, where, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Bad input. The command line prints it without a traceback and exits with 2.
+
+    Args:
+        what: what was wrong, in one sentence.
+        where: the file, row or key it was found in.
+        hint: what to do about it.
+    """
+
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
+        self.what, self.where, self.hint = what, where, hint
+        super().__init__(what, where, hint)
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{text} ({self.hint})" if self.hint else text
+
+    def __reduce__(self):  # keyword-only arguments would be lost when Ray pickles the error
+        return _rebuild, (type(self), self.what, self.where, self.hint)
+
+
+def _rebuild(cls: type[UserError], what: str, where: str | None, hint: str | None) -> UserError:
+    return cls(what, where=where, hint=hint)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint that names the nearest known word and lists the others.
+
+    >>> nearest("alhpa", ["alpha", "tau"])
+    "did you mean 'alpha'? known: alpha, tau"
+    """
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    listing = "known: " + ", ".join(known)
+    return f"did you mean '{close[0]}'? {listing}" if close else listing

@@ -1,0 +1,41 @@
+"""One representation a file. Each is a spec: a name, a size, and a pure function of the waveform."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from feature_store.errors import UserError, nearest
+from feature_store.features.fbank import FbankSpec
+from feature_store.features.mel import MelSpec
+from feature_store.features.spec import Spec
+
+__all__ = ["NAMED", "FeatureSpec", "Spec", "resolve_feature"]
+
+FeatureSpec = Annotated[FbankSpec | MelSpec, Field(discriminator="kind")]
+
+NAMED: dict[str, Spec] = {
+    "fbank": FbankSpec(),
+    "fbank-small": FbankSpec(seconds=5.0, n_mels=64, shift_ms=20.0),
+    "mel": MelSpec(),
+}
+
+
+def resolve_feature(value: Any) -> Spec:
+    """A spec from its name, from a mapping of its parameters, or as it is.
+
+    Raises:
+        UserError: there is no such name, or the mapping is no spec.
+    """
+    if isinstance(value, Spec):
+        return value
+    if isinstance(value, str):
+        if value not in NAMED:
+            raise UserError(f"unknown feature '{value}'", where="feature", hint=nearest(value, NAMED))
+        return NAMED[value]
+    try:
+        return TypeAdapter(FeatureSpec).validate_python(value)
+    except ValidationError as error:
+        problems = "; ".join(f"'{'.'.join(str(s) for s in p['loc'][1:])}': {p['msg']}" for p in error.errors())
+        raise UserError(f"is no feature spec: {problems}", where="feature") from error

@@ -1,0 +1,72 @@
+"""Parts of a feature as Parquet: `cycle_id` and `values`, readable by pandas, DuckDB or Polars as well."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_store.errors import UserError
+from feature_store.manifest import Part
+from feature_store.storage import Storage
+
+
+def write_part(storage: Storage, folder: str, cycle_ids: list[str], values: np.ndarray) -> Part:
+    """Store rows under a name that is their content's hash.
+
+    Args:
+        storage: the store's.
+        folder: of the feature.
+        cycle_ids: ``[rows]``.
+        values: ``[rows, *shape]`` float32 or float16.
+    """
+    width = int(np.prod(values.shape[1:]))
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    table = pa.table({"cycle_id": cycle_ids, "values": pa.FixedSizeListArray.from_arrays(flat, width)})
+    described = {"shape": json.dumps(values.shape[1:]), "dtype": str(values.dtype)}
+    return _write(storage, folder, table.replace_schema_metadata(described))
+
+
+def keep_rows(storage: Storage, folder: str, part: Part, recordings: Collection[str]) -> Part:
+    """A new part with the rows of some recordings of a part."""
+    table = read_table(storage, folder, part)
+    kept = [cycle_id.rsplit("#", 1)[0] in recordings for cycle_id in table["cycle_id"].to_pylist()]
+    return _write(storage, folder, table.filter(pa.array(kept)))
+
+
+def read_table(storage: Storage, folder: str, part: Part) -> pa.Table:
+    """A part's rows, its content checked.
+
+    Raises:
+        FileNotFoundError: it is gone, as after a rebuild.
+        UserError: its content is not what was written.
+    """
+    key = f"{folder}/{part.file}"
+    data = storage.read(key)
+    if hashlib.sha256(data).hexdigest() != part.sha256:
+        raise UserError(
+            "is damaged: its content is not what was written",
+            where=storage.uri(key),
+            hint="delete the file, then run `lungtune features build` again",
+        )
+    return pq.read_table(pa.BufferReader(data))
+
+
+def values_of(table: pa.Table, shape: list[int]) -> np.ndarray:
+    """The rows' values, ``[rows, *shape]``."""
+    column = table["values"].combine_chunks()
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), *shape)
+
+
+def _write(storage: Storage, folder: str, table: pa.Table) -> Part:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="none", use_dictionary=["cycle_id"], write_statistics=["cycle_id"])
+    data = sink.getvalue().to_pybytes()
+    digest = hashlib.sha256(data).hexdigest()
+    part = Part(file=f"part-{digest[:16]}.parquet", rows=len(table), bytes=len(data), sha256=digest)
+    storage.write(f"{folder}/{part.file}", data)
+    return part

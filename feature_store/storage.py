@@ -1,0 +1,166 @@
+"""Files under one place, a folder or an S3 prefix, each written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+from typing import Any, Protocol
+
+from feature_store.errors import UserError
+
+
+class Storage(Protocol):
+    """Keys are POSIX paths relative to the place."""
+
+    def read(self, key: str) -> bytes:
+        """Raises FileNotFoundError where there is no such key."""
+
+    def write(self, key: str, data: bytes) -> None:
+        """Put the whole content in place at once."""
+
+    def write_if_absent(self, key: str, data: bytes) -> bool:
+        """Put the content in place unless the key is there; of many writers exactly one gets True."""
+
+    def exists(self, key: str) -> bool: ...
+
+    def list(self, prefix: str) -> list[str]:
+        """All keys under a folder, sorted."""
+
+    def delete(self, key: str) -> None:
+        """Remove a key; a missing one is no error."""
+
+    def uri(self, key: str) -> str:
+        """For messages."""
+
+    def local_path(self, key: str) -> Path | None:
+        """The file itself where it lies on this machine."""
+
+
+class LocalStorage:
+    """A folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def read(self, key: str) -> bytes:
+        return (self.root / key).read_bytes()
+
+    def write(self, key: str, data: bytes) -> None:
+        temporary = self._write_beside(key, data)
+        temporary.replace(self.root / key)
+
+    def write_if_absent(self, key: str, data: bytes) -> bool:
+        temporary = self._write_beside(key, data)
+        try:
+            os.link(temporary, self.root / key)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink()
+        return True
+
+    def exists(self, key: str) -> bool:
+        return (self.root / key).is_file()
+
+    def list(self, prefix: str) -> list[str]:
+        folder = self.root / prefix
+        if not folder.is_dir():
+            return []
+        return sorted(path.relative_to(self.root).as_posix() for path in folder.rglob("*") if path.is_file())
+
+    def delete(self, key: str) -> None:
+        (self.root / key).unlink(missing_ok=True)
+
+    def uri(self, key: str) -> str:
+        return str(self.root / key)
+
+    def local_path(self, key: str) -> Path | None:
+        return self.root / key
+
+    def _write_beside(self, key: str, data: bytes) -> Path:
+        final = self.root / key
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = final.parent / f".{final.name}.{uuid.uuid4().hex}"
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        return temporary
+
+
+class S3Storage:
+    """A prefix of an S3 bucket. Endpoint and credentials come from the environment, as boto3 reads them."""
+
+    def __init__(self, bucket: str, prefix: str) -> None:
+        import boto3
+        from botocore.config import Config
+
+        self.bucket, self.prefix = bucket, prefix.strip("/")
+        retries = Config(retries={"max_attempts": 5, "mode": "standard"})
+        self.client: Any = boto3.client("s3", config=retries)
+
+    def read(self, key: str) -> bytes:
+        try:
+            return self.client.get_object(Bucket=self.bucket, Key=self._key(key))["Body"].read()
+        except self.client.exceptions.NoSuchKey as error:
+            raise FileNotFoundError(self.uri(key)) from error
+
+    def write(self, key: str, data: bytes) -> None:
+        self.client.put_object(Bucket=self.bucket, Key=self._key(key), Body=data)
+
+    def write_if_absent(self, key: str, data: bytes) -> bool:
+        from botocore.exceptions import ClientError
+
+        try:
+            self.client.put_object(Bucket=self.bucket, Key=self._key(key), Body=data, IfNoneMatch="*")
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] in {409, 412}:
+                return False
+            raise
+        return True
+
+    def exists(self, key: str) -> bool:
+        from botocore.exceptions import ClientError
+
+        try:
+            self.client.head_object(Bucket=self.bucket, Key=self._key(key))
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                return False
+            raise
+        return True
+
+    def list(self, prefix: str) -> list[str]:
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self._key(prefix))
+        cut = len(self.prefix) + 1 if self.prefix else 0
+        return sorted(item["Key"][cut:] for page in pages for item in page.get("Contents", []))
+
+    def delete(self, key: str) -> None:
+        self.client.delete_object(Bucket=self.bucket, Key=self._key(key))
+
+    def uri(self, key: str) -> str:
+        return f"s3://{self.bucket}/{self._key(key)}"
+
+    def local_path(self, key: str) -> Path | None:
+        return None
+
+    def _key(self, key: str) -> str:
+        return f"{self.prefix}/{key}" if self.prefix else key
+
+
+def open_storage(uri: str) -> Storage:
+    """A folder or ``s3://bucket/prefix``.
+
+    Raises:
+        UserError: another kind of URI.
+    """
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return LocalStorage(Path(uri))
+    if scheme == "file":
+        return LocalStorage(Path(rest))
+    if scheme == "s3" and rest.strip("/"):
+        bucket, _, prefix = rest.partition("/")
+        return S3Storage(bucket, prefix)
+    raise UserError(f"'{uri}' is no place for files", hint="use a folder or s3://bucket/prefix")

@@ -1,0 +1,248 @@
+"""The feature store: cycles, splits and features of every corpus, in a folder or on S3."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_store.errors import UserError, nearest
+from feature_store.features import NAMED, Spec
+from feature_store.manifest import VERSION as MANIFEST_VERSION
+from feature_store.manifest import Manifest
+from feature_store.parts import read_table, values_of
+from feature_store.splits import SplitTable, inner_folds
+from feature_store.storage import Storage, open_storage
+
+VERSION = 1
+MARK = "store.json"
+INNER = re.compile(r"^(?P<outer>.+)-inner(?P<folds>\d+)$")
+
+
+@dataclass(frozen=True)
+class Features:
+    """A feature in memory.
+
+    Attributes:
+        cycle_ids: sorted, one a row.
+        values: ``[cycles, *shape]``, read-only; all processes of a node map the same bytes.
+        content_hash: of what it was computed from.
+    """
+
+    cycle_ids: list[str]
+    values: np.ndarray
+    content_hash: str
+
+
+class FeatureStore:
+    """Reads a store. `feature_store.build` writes it."""
+
+    def __init__(self, storage: Storage, uri: str) -> None:
+        self.storage, self.uri = storage, uri
+
+    @classmethod
+    def open(cls, uri: str, create: bool = False) -> FeatureStore:
+        """Open the store at a folder or ``s3://bucket/prefix``.
+
+        Raises:
+            UserError: there is none (and `create` is not set), or it is of another version.
+        """
+        storage = open_storage(uri)
+        try:
+            content = json.loads(storage.read(MARK))
+        except FileNotFoundError:
+            if not create:
+                hint = "build one: lungtune features build --dataset icbhi --root DIR"
+                raise UserError("there is no feature store here", where=uri, hint=hint) from None
+            content = {"version": VERSION}
+            storage.write(MARK, json.dumps(content).encode())
+        except (ValueError, UnicodeDecodeError) as error:
+            raise UserError("is not a feature store's mark", where=storage.uri(MARK)) from error
+        version = content.get("version") if isinstance(content, dict) else None
+        if version != VERSION:
+            raise UserError(
+                f"the feature store has version {version}, this lungtune reads version {VERSION}",
+                where=storage.uri(MARK),
+                hint="use the lungtune that built it, or build another store",
+            )
+        return cls(storage, uri)
+
+    # --- corpora ---
+
+    def datasets(self) -> list[str]:
+        """Names of the datasets that have been built."""
+        return sorted({key.split("/")[0] for key in self.storage.list("") if key.endswith("/dataset.json")})
+
+    def dataset(self, name: str) -> dict[str, Any]:
+        """What a dataset is: classes by task, recordings at hand and listed, whether it is synthetic.
+
+        Raises:
+            UserError: it has not been built.
+        """
+        try:
+            return json.loads(self.storage.read(f"{name}/dataset.json"))
+        except FileNotFoundError:
+            known = self.datasets()
+            hint = nearest(name, known) if known else "it is empty: run `lungtune features build`"
+            raise UserError(f"the store has no dataset '{name}'", where=self.uri, hint=hint) from None
+
+    def cycles(self, dataset: str) -> pa.Table:
+        """One row a cycle, sorted as the corpus is: who, where, when, labels, and the hash of its audio."""
+        self.dataset(dataset)
+        return pq.read_table(io.BytesIO(self.storage.read(f"{dataset}/cycles.parquet")))
+
+    def splits(self, dataset: str) -> list[str]:
+        """Names of the stored splits; ``<name>-inner<k>`` is made of any of them."""
+        keys = self.storage.list(f"{dataset}/splits")
+        return [Path(key).stem for key in keys if key.endswith(".parquet")]
+
+    def split(self, dataset: str, name: str, task: str) -> SplitTable:
+        """A stored split, or k patient-grouped folds inside the training side of one (``official-inner5``).
+
+        Raises:
+            UserError: there is none of that name.
+        """
+        self.dataset(dataset)
+        try:
+            return SplitTable(name, pq.read_table(io.BytesIO(self.storage.read(f"{dataset}/splits/{name}.parquet"))))
+        except FileNotFoundError:
+            inner = INNER.match(name)
+            known = self.splits(dataset)
+            if inner and inner["outer"] in known:
+                outer = self.split(dataset, inner["outer"], task)
+                return inner_folds(self.cycles(dataset), outer, task, k=int(inner["folds"]))
+            hint = nearest(name, [*known, *(f"{split}-inner5" for split in known)])
+            raise UserError(f"dataset '{dataset}' has no split '{name}'", hint=hint) from None
+
+    # --- features ---
+
+    def manifests(self, dataset: str) -> list[Manifest]:
+        """All built features of a dataset."""
+        keys = [key for key in self.storage.list(f"{dataset}/features") if key.endswith("/manifest.json")]
+        return [self._read_manifest(key) for key in keys]
+
+    def manifest(self, dataset: str, feature: Spec | str) -> Manifest:
+        """The manifest of a feature, by its spec, its id, or its short name.
+
+        Raises:
+            UserError: the feature has not been built; the message says how to.
+        """
+        spec = NAMED.get(feature, feature) if isinstance(feature, str) else feature
+        name = spec if isinstance(spec, str) else spec.feature_id
+        self.dataset(dataset)
+        try:
+            return self._read_manifest(f"{dataset}/features/{name}/manifest.json")
+        except FileNotFoundError:
+            built = ", ".join(manifest.feature_id for manifest in self.manifests(dataset)) or "none"
+            raise UserError(
+                f"the store has no feature {name} of dataset '{dataset}'",
+                where=self.uri,
+                hint=f"run `lungtune features build --dataset {dataset} --feature ...` for it; built: {built}",
+            ) from None
+
+    def load(self, dataset: str, feature_id: str, cache: Path) -> Features:
+        """Map a feature: the first caller on a node lays it out in the cache, all others map the same bytes.
+
+        Raises:
+            UserError: it has not been built, a part of it is damaged, or its audio has changed since.
+        """
+        try:
+            return self._map(dataset, self.manifest(dataset, feature_id), cache / "features")
+        except FileNotFoundError:  # rebuilt in between: its parts are others now
+            return self._map(dataset, self.manifest(dataset, feature_id), cache / "features")
+
+    def verify(self, dataset: str, feature_id: str) -> list[str]:
+        """Read every part again; returns what is wrong, in words."""
+        manifest = self.manifest(dataset, feature_id)
+        folder = f"{dataset}/features/{feature_id}"
+        problems = []
+        seen: list[str] = []
+        for part in manifest.parts:
+            try:
+                table = read_table(self.storage, folder, part)
+            except FileNotFoundError:
+                problems.append(f"{folder}/{part.file}: missing")
+                continue
+            except UserError as error:
+                problems.append(str(error))
+                continue
+            if len(table) != part.rows:
+                problems.append(f"{folder}/{part.file}: {len(table)} rows instead of {part.rows}")
+            seen += table["cycle_id"].to_pylist()
+        doubled = len(seen) - len(set(seen))
+        if doubled:
+            problems.append(f"{folder}: {doubled} cycles stand twice")
+        known = set(self.cycles(dataset)["cycle_id"].to_pylist())
+        if lost := len(set(seen) - known):
+            problems.append(f"{folder}: {lost} cycles are not in cycles.parquet")
+        try:
+            self._check_fresh(dataset, manifest)
+        except UserError as error:
+            problems.append(str(error))
+        return problems
+
+    # --- within ---
+
+    def _read_manifest(self, key: str) -> Manifest:
+        content = json.loads(self.storage.read(key))
+        if content.get("version") != MANIFEST_VERSION:
+            raise UserError(
+                f"has version {content.get('version')}, this lungtune reads version {MANIFEST_VERSION}",
+                where=self.storage.uri(key),
+                hint="build the feature again",
+            )
+        return Manifest.model_validate(content)
+
+    def _map(self, dataset: str, manifest: Manifest, folder: Path) -> Features:
+        self._check_fresh(dataset, manifest)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{manifest.feature_id}-{manifest.content_hash}.npy"
+        names = path.with_suffix(".json")
+        if not path.exists():
+            with (folder / f".{path.stem}.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not path.exists():
+                    self._write_array(dataset, manifest, path, names)
+        return Features(json.loads(names.read_text()), np.load(path, mmap_mode="r"), manifest.content_hash)
+
+    def _write_array(self, dataset: str, manifest: Manifest, path: Path, names: Path) -> None:
+        """Lay a feature out as one file in the order of its cycle ids; it appears whole."""
+        folder = f"{dataset}/features/{manifest.feature_id}"
+        temporary = path.with_suffix(".partial")
+        array = np.lib.format.open_memmap(
+            temporary, mode="w+", dtype=manifest.dtype, shape=(manifest.rows, *manifest.shape)
+        )
+        ids: list[str] = []
+        for part in manifest.parts:
+            table = read_table(self.storage, folder, part)
+            array[len(ids) : len(ids) + len(table)] = values_of(table, manifest.shape)
+            ids += table["cycle_id"].to_pylist()
+        order = np.argsort(np.array(ids))
+        if not np.array_equal(order, np.arange(len(ids))):
+            array[:] = array[order]
+        array.flush()
+        del array
+        names.write_text(json.dumps([ids[index] for index in order]))
+        temporary.chmod(0o444)
+        temporary.replace(path)
+
+    def _check_fresh(self, dataset: str, manifest: Manifest) -> None:
+        """Refuse a feature whose audio has been replaced since it was computed."""
+        cycles = self.cycles(dataset)
+        audio = dict(zip(cycles["recording"].to_pylist(), cycles["audio_hash"].to_pylist(), strict=True))
+        changed = [n for n, entry in manifest.recordings.items() if audio.get(n, entry.audio_hash) != entry.audio_hash]
+        if changed:
+            raise UserError(
+                f"feature {manifest.feature_id} is out of date: {len(changed)} recordings have changed, "
+                f"the first is {changed[0]}",
+                where=self.uri,
+                hint="run `lungtune features build` for it again",
+            )

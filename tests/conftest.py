@@ -1,0 +1,61 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+for variable in [name for name in os.environ if name.startswith("LUNGTUNE_")]:
+    del os.environ[variable]  # a developer's own settings must not reach the tests
+
+from feature_store.settings import Settings  # noqa: E402
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+TINY_FEATURE = {
+    "kind": "fbank", "sample_rate": 16000, "seconds": 2.0, "n_mels": 32, "shift_ms": 40.0
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real recordings and weights, `../shared/data` beside the checkout."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no real data: {SHARED_DATA} is missing")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def synthetic_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small synthetic database in ICBHI's format. Read only."""
+    from feature_store.datasets.synthetic import synthesize
+
+    root = tmp_path_factory.mktemp("corpus")
+    synthesize(root, patients=12, seed=3)
+    return root
+
+
+@pytest.fixture(scope="session")
+def small_home(tmp_path_factory: pytest.TempPathFactory, synthetic_corpus: Path) -> Path:
+    """A home whose store holds a tiny feature of the synthetic corpus. Read only: take a copy by `home`."""
+    from feature_store.build import build
+    from feature_store.datasets import open_corpus
+    from feature_store.features import resolve_feature
+    from feature_store.store import FeatureStore
+
+    home = tmp_path_factory.mktemp("home")
+    store = FeatureStore.open(Settings.load(home).store, create=True)
+    build(open_corpus("icbhi", synthetic_corpus), resolve_feature(TINY_FEATURE), store, workers=0)
+    return home
+
+
+@pytest.fixture
+def settings(tmp_path: Path, small_home: Path) -> Settings:
+    """Settings of a fresh home that reads the small store."""
+    from dataclasses import replace
+
+    return replace(Settings.load(tmp_path / "home"), store=Settings.load(small_home).store)
