@@ -1,0 +1,1 @@
+"""Sweeps as YAML: a base config, a conditional space, folds, seeds, pruner, resources, budget."""

@@ -1,0 +1,280 @@
+"""A sweep as one YAML file: validated as a whole before anything starts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from feature_store.errors import UserError, nearest
+from search_spaces.parameters import Parameter
+from workers.config import ExperimentConfig, explain
+
+if TYPE_CHECKING:
+    import optuna
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Family(Section):
+    """Configs of one kind of model: what differs from the base, and what is searched only here."""
+
+    base: dict[str, Any] = Field(default_factory=dict)
+    space: dict[str, Parameter] = Field(default_factory=dict)
+
+
+class Evaluation(Section):
+    """How a trial is scored. The default never sees the test side of the official split."""
+
+    split: str = "official-inner5"
+    folds: list[int] | None = Field(default=None, description="all folds of the split, in order, if not given")
+    seeds: list[int] = Field(default=[0], min_length=1)
+    metric: Literal["icbhi4", "icbhi2"] = "icbhi4"
+    protocol: Literal["validation", "last"] = "last"
+
+
+class Promotion(Section):
+    """What is trained on the whole training side when the search is over, its test side read once."""
+
+    split: str = "official"
+    seeds: list[int] = Field(default=[0, 1, 2], min_length=1)
+    each_family: bool = Field(default=False, description="the best config of every family, not only of the sweep")
+
+
+class Pruner(Section):
+    """Stops a trial between folds, on its running mean."""
+
+    name: Literal["none", "median", "percentile"] = "median"
+    percentile: float = Field(default=50.0, gt=0, lt=100, description="percentile only: the share that goes on")
+    startup_trials: int = Field(default=4, ge=0, description="finished trials before anything is pruned")
+    after_folds: int = Field(default=2, ge=1, description="folds that every trial gets")
+
+
+class Search(Section):
+    sampler: Literal["tpe", "random", "qmc"] = "tpe"
+    seed: int = 0
+    trials: int = Field(default=20, ge=1)
+    startup_trials: int = Field(default=8, ge=1, description="drawn at random before the sampler learns")
+    pruner: Pruner = Pruner()
+
+
+class Resources(Section):
+    """What one fold run takes. A fraction of a GPU is bookkeeping: it limits no memory."""
+
+    cpus: float = Field(default=1, gt=0)
+    gpus: float = Field(default=0, ge=0)
+    concurrent_trials: int | None = Field(default=None, ge=1, description="as many as fit the cluster if not given")
+
+
+class Budget(Section):
+    """When to stop asking for more. What has begun is finished."""
+
+    hours: float | None = Field(default=None, gt=0)
+
+
+class SearchSpace(Section):
+    """One sweep."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    description: str = ""
+    base: dict[str, Any]
+    space: dict[str, Parameter] = Field(default_factory=dict)
+    families: dict[str, Family] = Field(default_factory=dict)
+    evaluation: Evaluation = Evaluation()
+    promotion: Promotion = Promotion()
+    search: Search = Search()
+    resources: Resources = Resources()
+    budget: Budget = Budget()
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Iterable[str] = ()) -> SearchSpace:
+        """Read a file, apply ``key=value`` overrides, and check every config that the space can give.
+
+        Raises:
+            UserError: what is wrong, and where.
+        """
+        return cls.parse(override(read_yaml(path), overrides), where=str(path))
+
+    @classmethod
+    def parse(cls, content: Any, where: str = "search space") -> SearchSpace:
+        """Validate a plain mapping.
+
+        Raises:
+            UserError: what is wrong, and where.
+        """
+        if not isinstance(content, dict):
+            raise UserError(f"must be a mapping, not {type(content).__name__}", where=where)
+        try:
+            space = cls.model_validate(content)
+        except ValidationError as error:
+            raise UserError(explain(error, cls), where=where) from error
+        space.check(where)
+        return space
+
+    @property
+    def study_name(self) -> str:
+        """Name and hash of all that decides which configs are tried and how they are scored.
+
+        How many trials, how many at once and for how long may change from one start to the next.
+        """
+        content = self.model_dump(mode="json", exclude={"name", "description", "promotion", "resources", "budget"})
+        del content["search"]["trials"]
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+    @property
+    def family_names(self) -> list[str]:
+        return list(self.families) or ["all"]
+
+    def suggest(self, trial: optuna.trial.BaseTrial) -> tuple[str, dict[str, Any]]:
+        """Ask an Optuna trial for a config.
+
+        Returns:
+            The family and the config as a plain mapping, for `ExperimentConfig.parse`.
+        """
+        family = self.family_names[0]
+        if len(self.family_names) > 1:
+            family = trial.suggest_categorical("family", self.family_names)
+        return family, self._assemble(family, lambda parameter, name: parameter.suggest(trial, name))
+
+    def _assemble(self, family: str, value_of: Any) -> dict[str, Any]:
+        """The base, the family's base, and a value for each parameter that applies, in the order of the file."""
+        chosen = self.families.get(family, Family())
+        config = merge(self.base, chosen.base)
+        own = {f"{family}:{path}": (path, parameter) for path, parameter in chosen.space.items()}
+        common = {path: (path, parameter) for path, parameter in self.space.items() if path not in chosen.space}
+        for name, (path, parameter) in {**common, **own}.items():
+            if parameter.applies(config):
+                config = merge(config, nest(path, value_of(parameter, name)))
+        return config
+
+    def check(self, where: str = "search space") -> None:
+        """Validate the configs at the ends of every range and at every choice.
+
+        Raises:
+            UserError: a config that the space can give is not one, with the parameter that makes it so.
+        """
+        for family in self.family_names:
+            self.corners(family, where)
+
+    def corners(self, family: str, where: str = "search space") -> list[ExperimentConfig]:
+        """A family's configs with one parameter at an end of its range or at one choice, the others at their first.
+
+        Raises:
+            UserError: one of them is not a config.
+        """
+        parameters = {**self.space, **self.families.get(family, Family()).space}
+        at = f"{where}, family '{family}'" if self.families else where
+        fixed: list[dict[str, Any]] = [{}]
+        fixed += [{path: value} for path, parameter in parameters.items() for value in parameter.values]
+        return [self._corner(family, {**_conditions(parameters, one), **one}, at) for one in fixed]
+
+    def _corner(self, family: str, fixed: Mapping[str, Any], where: str) -> ExperimentConfig:
+        def value_of(parameter: Parameter, name: str) -> Any:
+            return fixed.get(name.removeprefix(f"{family}:"), parameter.values[0])
+
+        given = ", ".join(f"{path} = {value}" for path, value in fixed.items())
+        return ExperimentConfig.parse(
+            self._assemble(family, value_of), where=f"{where}{f', at {given}' if given else ''}"
+        )
+
+
+def _conditions(parameters: Mapping[str, Parameter], fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that make the fixed parameters apply."""
+    needed: dict[str, Any] = {}
+    for path in fixed:
+        for condition, allowed in parameters[path].when.items():
+            if condition in parameters and condition not in fixed:
+                needed[condition] = allowed[0]
+    return needed
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid over `base`, key by key; a part of another `name` or `kind` replaces the base's whole."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping) and _same_part(below, value):
+            merged[key] = merge(below, value)
+        else:
+            merged[key] = dict(value) if isinstance(value, Mapping) else value
+    return merged
+
+
+def _same_part(below: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
+    return all(key not in value or value[key] == below.get(key, value[key]) for key in ("name", "kind"))
+
+
+def nest(path: str, value: Any) -> dict[str, Any]:
+    """``a.b``, 1 -> ``{a: {b: 1}}``."""
+    for step in reversed(path.split(".")):
+        value = {step: value}
+    return value
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-4 is a number, as its writer meant; YAML 1.1 reads a word unless there is a dot and a sign."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def _load(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)  # a SafeLoader
+
+
+def read_yaml(path: str | Path) -> Any:
+    """A YAML file's content.
+
+    Raises:
+        UserError: it is not there, or not YAML; with the shipped file of the nearest name.
+    """
+    path = Path(path)
+    try:
+        return _load(path.read_text())
+    except FileNotFoundError as error:
+        shipped = [str(p) for p in sorted(Path(__file__).parent.glob("*.yaml"))]
+        raise UserError(
+            "no such file", where=str(path), hint=nearest(path.name, [Path(p).name for p in shipped])
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot be read: {error}", where=str(path)) from error
+    except yaml.YAMLError as error:
+        raise UserError(f"is not YAML: {error}", where=str(path)) from error
+
+
+def override(content: Any, overrides: Iterable[str]) -> Any:
+    """Lay ``key.path=value`` settings over a mapping; values are read as YAML.
+
+    Raises:
+        UserError: a setting without ``=``, or with an empty key.
+    """
+    for setting in overrides:
+        key, separator, text = setting.partition("=")
+        if not separator or not key or not isinstance(content, dict):
+            raise UserError(f"'{setting}' is not key=value", where="--set", hint="for example --set search.trials=4")
+        try:
+            value = _load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"the value of '{setting}' is not YAML", where="--set") from error
+        content = _set(content, key, value)
+    return content
+
+
+def _set(content: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A value at a dotted path; a key that itself has dots (``space`` has such) is found by its beginning."""
+    key = max((k for k in content if path == k or path.startswith(f"{k}.")), key=len, default=path.split(".")[0])
+    rest = path[len(key) + 1 :]
+    below = content.get(key)
+    inner = _set(below if isinstance(below, Mapping) else {}, rest, value) if rest else value
+    return {**content, key: inner}

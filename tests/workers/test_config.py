@@ -1,0 +1,65 @@
+"""`ExperimentConfig`: what it refuses and what its hash covers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from feature_store.errors import UserError
+from search_spaces.schema import merge
+from workers.config import ExperimentConfig
+
+BASE: dict[str, Any] = {
+    "feature": "fbank",
+    "model": {"name": "ast", "size": "tiny"},
+    "objective": {"name": "patchmix_cl"},
+}
+
+
+def parse(**changes: Any) -> ExperimentConfig:
+    return ExperimentConfig.parse(merge(BASE, changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"objective": {"alpha": -0.1}}, "alpha"),
+        ({"objective": {"tau": 0}}, "greater than 0"),
+        ({"objective": {"mix_beta": -1}}, "mix_beta"),
+        ({"objective": {"name": "focal"}}, "'ce', 'patchmix', 'patchmix_cl'"),
+        ({"model": {"name": "cnn6"}}, "mixes patch tokens, which model 'cnn6' does not have"),
+        ({"model": {"patch": 64}, "feature": {"kind": "fbank", "sample_rate": 16000, "seconds": 0.5}}, "does not fit"),
+        ({"modle": {}}, "did you mean 'model'?"),
+        ({"optim": {"learning_rate": 1}}, "unknown key 'optim.learning_rate'"),
+        ({"model": {"sise": "base"}}, "did you mean 'size'?"),
+        ({"feature": "fbnak"}, "fbank"),
+        ({"training": {"epochs": 0}}, "epochs"),
+        ({"training": {"protocol": "test_best"}}, "protocol"),
+        ({"optim": {"schedule": "one_cycle", "warmup_epochs": 2}}, "its own warm-up"),
+    ],
+)
+def test_what_is_wrong_is_named(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse(**changes)
+    assert said in str(caught.value)
+
+
+def test_every_problem_is_told_at_once() -> None:
+    with pytest.raises(UserError) as caught:
+        parse(objective={"alpha": -1, "tau": 0}, training={"epochs": 0})
+    assert all(key in str(caught.value) for key in ("alpha", "tau", "epochs"))
+
+
+def test_the_hash_covers_every_value_but_not_where_the_weights_lie() -> None:
+    config = parse()
+    assert parse().config_hash == config.config_hash
+    assert parse(objective={"tau": 0.07}).config_hash != config.config_hash
+    here, there = (parse(model={"pretrained": {"file": f, "sha256": "ab"}}) for f in ("/a/w.pt", "/b/w.pt"))
+    assert here.config_hash == there.config_hash != config.config_hash
+    assert parse(model={"pretrained": {"file": "/a/w.pt", "sha256": "cd"}}).config_hash != here.config_hash
+
+
+def test_a_dump_is_the_config_again() -> None:
+    config = parse(model={"pretrained": "w.pt"})
+    assert ExperimentConfig.parse(config.model_dump(mode="json")) == config

@@ -1,0 +1,143 @@
+"""One fold's tensors: which rows of the mapped feature are trained, held out and tested."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from feature_store.errors import UserError, nearest
+from feature_store.splits import SplitTable, hold_out_patients, patients_on_both_sides
+from feature_store.store import FeatureStore
+from workers.config import ExperimentConfig
+from workers.results import DataSummary
+
+
+@dataclass(frozen=True)
+class FoldData:
+    """Rows of one feature, and the sides of one fold.
+
+    Attributes:
+        values: ``[cycles, frames, bins]``, read-only, shared by all processes of the node.
+        labels: ``[cycles]`` int64; -1 where a cycle has no label for the task.
+        cycle_ids, patients, devices: ``[cycles]``.
+        train, validation, test: row numbers. `validation` is held out of the fold's training side.
+        summary: counts and names, for the record.
+    """
+
+    values: np.ndarray
+    labels: np.ndarray
+    cycle_ids: np.ndarray
+    patients: np.ndarray
+    devices: np.ndarray
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    summary: DataSummary
+
+    @property
+    def classes(self) -> int:
+        return len(self.summary.classes)
+
+
+def task_classes(store: FeatureStore, config: ExperimentConfig) -> list[str]:
+    """Class names of the config's task.
+
+    Raises:
+        UserError: the dataset does not have the task.
+    """
+    known = store.dataset(config.dataset)["classes"]
+    if config.task not in known:
+        raise UserError(f"dataset '{config.dataset}' has no task '{config.task}'", hint=nearest(config.task, known))
+    return list(known[config.task])
+
+
+def data_hash(content_hash: str, cycles: pa.Table, task: str) -> str:
+    """16 hex digits over a feature's content and the labels of a task."""
+    digest = hashlib.sha256(content_hash.encode())
+    order = np.argsort(cycles["cycle_id"].to_numpy(zero_copy_only=False).astype(str))
+    digest.update("\n".join(cycles["cycle_id"].take(pa.array(order)).to_pylist()).encode())
+    digest.update(_labels(cycles, task)[order].tobytes())
+    return digest.hexdigest()[:16]
+
+
+def load_fold(
+    store: FeatureStore, config: ExperimentConfig, split: SplitTable, fold: int, seed: int, cache: Path
+) -> FoldData:
+    """Map the feature and lay out one fold.
+
+    Raises:
+        UserError: the store lacks the feature, the task or the fold, or a side would be empty.
+    """
+    classes = task_classes(store, config)
+    features = store.load(config.dataset, config.feature.feature_id, cache)
+    row_of = {cycle_id: row for row, cycle_id in enumerate(features.cycle_ids)}
+    cycles = _in_order(store.cycles(config.dataset), row_of)
+    labels = _labels(cycles, config.task)
+    patients = np.asarray(cycles["patient"].to_pylist())
+
+    if fold not in split.folds():
+        raise UserError(f"split '{split.name}' has no fold {fold}", hint=f"known: {split.folds()}")
+    rows = {
+        side: np.array(
+            sorted(row_of[c] for c in split.side(fold, side) if c in row_of and labels[row_of[c]] >= 0), dtype=np.int64
+        )
+        for side in ("train", "test")
+    }
+    for side, found in rows.items():
+        if not len(found):
+            raise UserError(
+                f"the {side} side of split '{split.name}', fold {fold}, is empty for dataset '{config.dataset}'",
+                hint="is only a part of the database in the store?",
+            )
+    fraction = config.training.validation_fraction
+    sides = hold_out_patients(rows["train"], patients[rows["train"]], labels[rows["train"]], fraction, seed)
+    train, validation = (np.asarray(side, dtype=np.int64) for side in sides)
+    about = store.dataset(config.dataset)
+    summary = DataSummary(
+        dataset=config.dataset,
+        task=config.task,
+        classes=classes,
+        synthetic=bool(about.get("synthetic", False)),
+        recordings=about["recordings"],
+        recordings_listed=about["recordings_listed"],
+        train=len(train),
+        validation=len(validation),
+        test=len(rows["test"]),
+        train_patients=len(set(patients[train])),
+        validation_patients=len(set(patients[validation])),
+        test_patients=len(set(patients[rows["test"]])),
+        train_class_counts=np.bincount(labels[train], minlength=len(classes)).tolist(),
+        patients_on_both_sides=patients_on_both_sides(split, cycles).get(fold, []),
+    )
+    return FoldData(
+        values=features.values,
+        labels=labels,
+        cycle_ids=np.asarray(features.cycle_ids),
+        patients=patients,
+        devices=np.asarray(cycles["device"].to_pylist()),
+        train=train,
+        validation=validation,
+        test=rows["test"],
+        summary=summary,
+    )
+
+
+def _in_order(cycles: pa.Table, row_of: dict[str, int]) -> pa.Table:
+    """The cycles that the feature holds, in its order."""
+    ids = cycles["cycle_id"].to_pylist()
+    position = {cycle_id: index for index, cycle_id in enumerate(ids)}
+    missing = [cycle_id for cycle_id in row_of if cycle_id not in position]
+    if missing:
+        raise UserError(
+            f"{len(missing)} cycles of the feature are not in cycles.parquet, the first is {missing[0]}",
+            hint="run `lungtune features build` for this feature again",
+        )
+    return cycles.take(pa.array([position[cycle_id] for cycle_id in row_of]))
+
+
+def _labels(cycles: pa.Table, task: str) -> np.ndarray:
+    return cycles[task].fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)

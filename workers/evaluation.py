@@ -1,0 +1,162 @@
+"""Metrics from predictions. Nothing else computes a Score.
+
+In the literature's way class 0 is the normal (or healthy) one, and rates are given in percent.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from feature_store.errors import UserError
+
+
+class Score(BaseModel):
+    """Score = (Sp + Se) / 2, all in percent.
+
+    A rate over no cycle at all is 0, as in the systems that publish this Score.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    specificity: float = Field(description="share of normal cycles that are called normal")
+    sensitivity: float = Field(description="share of abnormal cycles that are hit")
+    score: float
+
+
+class Metrics(BaseModel):
+    """What one model did on one set of cycles."""
+
+    model_config = ConfigDict(frozen=True)
+
+    icbhi4: Score = Field(description="an abnormal cycle is hit only by its exact class")
+    icbhi2: Score = Field(description="an abnormal cycle is hit by any abnormal class")
+    accuracy: float = Field(description="percent")
+    uar: float = Field(description="unweighted average recall over the classes that occur, percent")
+    auroc: float | None = Field(
+        description="one against the rest, mean over classes, 0..1; null where a class is absent"
+    )
+    recall: list[float | None] = Field(description="percent, per class; null where the class is absent")
+    confusion: list[list[int]] = Field(description="cycles: true class in rows, predicted class in columns")
+    n: int = Field(description="cycles")
+
+    def flat(self) -> dict[str, float]:
+        """The numbers by stable names, for a tracking server; what is not defined is left out."""
+        numbers = {
+            "score": self.icbhi4.score,
+            "specificity": self.icbhi4.specificity,
+            "sensitivity": self.icbhi4.sensitivity,
+            "icbhi2_score": self.icbhi2.score,
+            "icbhi2_sensitivity": self.icbhi2.sensitivity,
+            "accuracy": self.accuracy,
+            "uar": self.uar,
+            "auroc": self.auroc,
+            **{f"recall_{index}": recall for index, recall in enumerate(self.recall)},
+        }
+        return {name: number for name, number in numbers.items() if number is not None}
+
+
+def evaluate(logits: np.ndarray, labels: np.ndarray) -> Metrics:
+    """All metrics of a set of predictions. The predicted class is the largest logit; of equal ones the first.
+
+    Args:
+        logits: ``[cycles, classes]``; any values whose softmax are the probabilities.
+        labels: ``[cycles]`` true classes.
+
+    Raises:
+        UserError: there is no cycle, a label is not a class, a logit is not a number, or the shapes differ.
+    """
+    logits, labels = np.asarray(logits), np.asarray(labels)
+    _check(logits, labels)
+    confusion = confusion_matrix(logits.argmax(axis=1), labels, logits.shape[1])
+    recall = [_percent(row[index], row.sum()) if row.sum() else None for index, row in enumerate(confusion)]
+    occurring = [value for value in recall if value is not None]
+    return Metrics(
+        icbhi4=icbhi_score(confusion, exact=True),
+        icbhi2=icbhi_score(confusion, exact=False),
+        accuracy=_percent(np.trace(confusion), len(labels)),
+        uar=sum(occurring) / len(occurring),
+        auroc=auroc(softmax(logits), labels),
+        recall=recall,
+        confusion=confusion.tolist(),
+        n=len(labels),
+    )
+
+
+def icbhi_score(confusion: np.ndarray, *, exact: bool) -> Score:
+    """Sp, Se and Score from a confusion matrix ``[classes, classes]``.
+
+    Args:
+        confusion: cycles, true class in rows.
+        exact: whether an abnormal cycle is hit only by its own class (`icbhi4`), or by any abnormal one (`icbhi2`).
+    """
+    abnormal = confusion[1:, 1:]
+    hits = np.trace(abnormal) if exact else abnormal.sum()
+    specificity = _percent(confusion[0, 0], confusion[0].sum())
+    sensitivity = _percent(hits, confusion[1:].sum())
+    return Score(specificity=specificity, sensitivity=sensitivity, score=(specificity + sensitivity) / 2)
+
+
+def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Counts ``[classes, classes]``: true class in rows, predicted class in columns."""
+    cells = np.asarray(labels, dtype=np.int64) * classes + np.asarray(predicted, dtype=np.int64)
+    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
+
+
+def auroc(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
+    """Area under the ROC curve, one class against the rest, mean over classes; None where a class is absent.
+
+    Computed by ranks (Mann-Whitney U, ties at their mean rank) and not by scikit-learn, whose import would cost every
+    worker more than a second.
+
+    Args:
+        probabilities: ``[cycles, classes]``.
+        labels: ``[cycles]`` true classes.
+    """
+    areas = []
+    for index, column in enumerate(probabilities.T):
+        positive = labels == index
+        count = int(positive.sum())
+        if not 0 < count < len(labels):
+            return None
+        _, group, sizes = np.unique(column, return_inverse=True, return_counts=True)
+        ranks = (sizes.cumsum() - (sizes - 1) / 2)[group]
+        areas.append((ranks[positive].sum() - count * (count + 1) / 2) / (count * (len(labels) - count)))
+    return float(np.mean(areas))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities over the last axis, float64, without overflow."""
+    logits = np.asarray(logits, dtype=np.float64)
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def _percent(part: int | np.integer, whole: int | np.integer) -> float:
+    return 100.0 * int(part) / int(whole) if whole else 0.0
+
+
+def _check(logits: np.ndarray, labels: np.ndarray) -> None:
+    where = "predictions"
+    if logits.ndim != 2 or labels.shape != logits.shape[:1] or logits.shape[1] < 2:
+        raise UserError(
+            f"logits {list(logits.shape)} and labels {list(labels.shape)} do not belong together",
+            where=where,
+            hint="they must be [cycles, classes] with two classes or more, and [cycles]",
+        )
+    if not len(labels):
+        raise UserError("there is no cycle to evaluate", where=where)
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(f"labels must be whole numbers, not {labels.dtype}", where=where)
+    bad = (labels < 0) | (labels >= logits.shape[1])
+    if bad.any():
+        row = int(bad.argmax())
+        raise UserError(f"label {labels[row]} of row {row} is not one of {logits.shape[1]} classes", where=where)
+    finite = np.isfinite(logits).all(axis=1)
+    if not finite.all():
+        raise UserError(
+            f"logits of {int((~finite).sum())} of {len(labels)} cycles are NaN or infinite, first in row "
+            f"{int(finite.argmin())}",
+            where=where,
+            hint="the training diverged: lower optim.lr, or raise objective.tau",
+        )

@@ -1,0 +1,231 @@
+"""One fold run, from its names to a published result. The unit of work, of caching and of retry."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from feature_store.splits import SplitTable
+from feature_store.store import FeatureStore
+from workers import provenance
+from workers.config import ExperimentConfig
+from workers.data import data_hash, load_fold
+from workers.results import (
+    LOG,
+    PREDICTIONS,
+    WEIGHTS,
+    FoldKey,
+    FoldResult,
+    ProtocolResult,
+    Provenance,
+    ResultStore,
+)
+from workers.semantics import VERSION
+from workers.weights import local_weights
+
+if TYPE_CHECKING:
+    from workers.data import FoldData
+    from workers.training import Trained
+
+
+@dataclass(frozen=True)
+class FoldRun:
+    """One training of one config on one fold with one seed, not yet run."""
+
+    config: ExperimentConfig
+    split: str
+    fold: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a fold run finds its data and leaves its result. Absolute, so that any node can use it.
+
+    Attributes:
+        store, results: URIs.
+        cache: node-local folder.
+        weights: folder of pretrained files.
+        device: a torch device, or ``auto``.
+        keep_weights: whether the trained weights are stored with the result.
+        command, git_commit: for the record.
+    """
+
+    store: str
+    results: str
+    cache: str
+    weights: str
+    device: str = "auto"
+    keep_weights: bool = True
+    command: str = ""
+    git_commit: str = "unknown"
+
+    def keeping(self, weights: bool) -> Site:
+        return replace(self, keep_weights=weights)
+
+
+def fold_key(run: FoldRun, store: FeatureStore) -> FoldKey:
+    """The name under which the run's result is stored; cheap, and without torch.
+
+    Raises:
+        UserError: the store lacks the feature, the split or the task.
+    """
+    manifest = store.manifest(run.config.dataset, run.config.feature)
+    split = store.split(run.config.dataset, run.split, task=run.config.task)
+    return FoldKey(
+        semantics=VERSION,
+        config_hash=run.config.config_hash,
+        data_hash=data_hash(manifest.content_hash, store.cycles(run.config.dataset), run.config.task),
+        feature_id=manifest.feature_id,
+        split=run.split,
+        split_hash=split.hash,
+        fold=run.fold,
+        seed=run.seed,
+    )
+
+
+def run_fold(
+    run: FoldRun,
+    site: Site,
+    *,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> FoldResult:
+    """The run's result: from the result store if it is there, else trained and published.
+
+    Raises:
+        UserError: bad input.
+        Diverged, Stopped: see `train_fold`.
+    """
+    store, results = FeatureStore.open(site.store), ResultStore.open(site.results)
+    key = fold_key(run, store)
+    finished = results.get(key.hash)
+    if finished is not None:
+        return finished
+    split = store.split(run.config.dataset, run.split, task=run.config.task)
+    result, files = _train(run, key, site, store, split, on_epoch, should_stop)
+    if not results.publish(result, files):  # somebody else was faster: theirs is the result
+        return results.get(key.hash) or result
+    return result
+
+
+def _train(
+    run: FoldRun,
+    key: FoldKey,
+    site: Site,
+    store: FeatureStore,
+    split: SplitTable,
+    on_epoch: Callable[[dict[str, Any]], None] | None,
+    should_stop: Callable[[], bool] | None,
+) -> tuple[FoldResult, dict[str, bytes]]:
+    import torch
+    from safetensors.torch import save
+
+    from workers.checkpoint import CheckpointFolder
+    from workers.training import train_fold
+
+    begun, started = provenance.now(), time.perf_counter()
+    data = load_fold(store, run.config, split, run.fold, run.seed, Path(site.cache))
+    device = pick_device(site.device)
+    checkpoint = CheckpointFolder(Path(site.cache) / "checkpoints" / key.hash)
+    trained = train_fold(
+        run.config,
+        data,
+        seed=run.seed,
+        device=device,
+        pretrained=local_weights(run.config.model.pretrained, Path(site.weights)),
+        checkpoint=checkpoint,
+        on_epoch=on_epoch,
+        should_stop=should_stop,
+    )
+    files = {
+        PREDICTIONS: _predictions(trained, data),
+        LOG: "".join(json.dumps(record) + "\n" for record in trained.epochs).encode(),
+    }
+    if site.keep_weights:
+        files[WEIGHTS] = save({name: value.contiguous() for name, value in trained.weights.items()})
+    result = FoldResult(
+        hash=key.hash,
+        key=key,
+        config=run.config.model_dump(mode="json"),
+        protocols=_protocols(trained, data),
+        epochs=trained.epochs,
+        data=data.summary,
+        model={"parameters": trained.parameters},
+        provenance=Provenance(
+            **provenance.versions(),
+            git_commit=site.git_commit,
+            device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            started=begun,
+            finished=provenance.now(),
+            command=site.command,
+        ),
+        timing={
+            "train_seconds": trained.train_seconds,
+            "total_seconds": time.perf_counter() - started,
+            "first_step_seconds": trained.first_step_seconds,
+        },
+        memory={"peak_bytes": trained.peak_bytes},
+        test_reads=trained.test_reads,
+        files={name: name for name in files},
+    )
+    checkpoint.remove()
+    return result, files
+
+
+def pick_device(name: str) -> Any:
+    """``auto`` is the GPU that Ray gave this worker, or else the CPU."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def _protocols(trained: Trained, data: FoldData) -> dict[str, ProtocolResult]:
+    from workers.evaluation import evaluate
+
+    return {
+        name: ProtocolResult(
+            epoch=epoch,
+            test=evaluate(test, data.labels[data.test]),
+            validation=None if held_out is None else evaluate(held_out, data.labels[data.validation]),
+        )
+        for name, (epoch, test, held_out) in trained.protocols.items()
+    }
+
+
+def _predictions(trained: Trained, data: FoldData) -> bytes:
+    """Logits of every test and held-out cycle under each protocol, as Parquet."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tables = []
+    for protocol, (_, test, held_out) in trained.protocols.items():
+        for side, logits, rows in (("test", test, data.test), ("validation", held_out, data.validation)):
+            if logits is None:
+                continue
+            flat = pa.array(np.ascontiguousarray(logits, dtype=np.float32).ravel())
+            offsets = pa.array(np.arange(0, logits.size + 1, logits.shape[1], dtype=np.int32))
+            tables.append(
+                pa.table(
+                    {
+                        "cycle_id": data.cycle_ids[rows],
+                        "patient": data.patients[rows],
+                        "device": data.devices[rows],
+                        "label": data.labels[rows].astype(np.int8),
+                        "side": [side] * len(rows),
+                        "protocol": [protocol] * len(rows),
+                        "logits": pa.ListArray.from_arrays(offsets, flat),
+                    }
+                )
+            )
+    sink = io.BytesIO()
+    pq.write_table(pa.concat_tables(tables), sink, compression="zstd")
+    return sink.getvalue()

@@ -1,0 +1,106 @@
+"""Audio Spectrogram Transformer (Gong et al., 2021): patches of the spectrogram as tokens of a ViT."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from timm.layers import trunc_normal_
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from workers.models.classifier import SoundClassifier
+
+
+class Size(NamedTuple):
+    """A DeiT backbone (Touvron et al., 2021)."""
+
+    width: int
+    heads: int
+
+
+SIZES = {"tiny": Size(192, 3), "small": Size(384, 6), "base": Size(768, 12)}
+PREFIX = 2  # the cls and the distillation token
+
+
+class AstBackbone(nn.Module):
+    """``[B, 1, T, F]`` to ``[B, D]``: the mean of the cls and the distillation output.
+
+    The spectrogram is read as [frequency, time]; a token's index is ``time patches * f + t``. At 798 frames x 128 bins
+    with stride 10 there are 12 x 79 = 948 tokens, and `base` has 85,984,512 parameters.
+
+    Args:
+        shape: frames and bins of the feature.
+        size: ``tiny``, ``small`` or ``base``.
+        depth: transformer blocks.
+        patch, stride: of the patches, in bins and frames alike.
+        drop_path: rate of stochastic depth at the last block, rising linearly from 0.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], *, size: str, depth: int, patch: int, stride: int, drop_path: float
+    ) -> None:
+        super().__init__()
+        frames, bins = shape[-2:]
+        width, heads = SIZES[size]
+        self.feature_dim = width
+        self.grid = ((bins - patch) // stride + 1, (frames - patch) // stride + 1)
+        count = self.grid[0] * self.grid[1]
+        self.patch_embed = nn.Conv2d(1, width, patch, stride)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.dist_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, count + PREFIX, width))
+        norm = partial(nn.LayerNorm, eps=1e-6)
+        rates = torch.linspace(0, drop_path, depth).tolist()
+        self.blocks = nn.ModuleList(
+            Block(width, heads, mlp_ratio=4, qkv_bias=True, norm_layer=norm, drop_path=rate)  # type: ignore[arg-type]
+            for rate in rates
+        )
+        self.norm = norm(width)
+        for table in (self.cls_token, self.dist_token, self.pos_embed):
+            trunc_normal_(table, std=0.02)
+        self.apply(_initialise)
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """Patch embeddings ``[B, N, D]``, before positions and the two extra tokens: where Patch-Mix mixes."""
+        return self.patch_embed(x.transpose(2, 3)).flatten(2).transpose(1, 2)
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """Patch embeddings ``[B, N, D]`` to ``[B, D]``."""
+        batch = len(tokens)
+        extra = (token.expand(batch, -1, -1) for token in (self.cls_token, self.dist_token))
+        x = torch.cat((*extra, tokens), dim=1) + self.pos_embed
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x[:, :PREFIX]).mean(dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.encode(self.tokens(x))
+
+
+class AstClassifier(SoundClassifier):
+    """A classifier whose backbone has tokens to mix."""
+
+    mixes_tokens = True
+    backbone: AstBackbone
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches in frequency and in time."""
+        return self.backbone.grid
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """See `AstBackbone.tokens`."""
+        return self.backbone.tokens(x)
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """See `AstBackbone.encode`."""
+        return self.backbone.encode(tokens)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

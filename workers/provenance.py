@@ -1,0 +1,67 @@
+"""Where a number comes from: versions, commit, machine, command."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+
+COMMIT_VARIABLE = "LUNGTUNE_GIT_COMMIT"
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+@functools.cache
+def git_commit() -> str:
+    """Commit of the code that runs, with ``-dirty`` if files differ from it; from the environment on a worker."""
+    if told := os.environ.get(COMMIT_VARIABLE):
+        return told
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return described.stdout.strip()
+
+
+@functools.cache
+def lungtune_version() -> str:
+    """Version of the installed package; ``source`` where it runs from a folder."""
+    try:
+        return metadata.version("lungtune")
+    except metadata.PackageNotFoundError:
+        return "source"
+
+
+def command_line() -> str:
+    """The command that started this process, with passwords in URIs masked."""
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else [Path(sys.executable).name]
+    return re.sub(r"://[^/@\s]+@", "://***@", shlex.join(words))
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result depends on."""
+    import torch
+
+    return {
+        "lungtune": lungtune_version(),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "hostname": platform.node(),
+    }

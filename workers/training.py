@@ -1,0 +1,352 @@
+"""Train one config on one fold: the loop itself, its protocols, and its resume."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from workers.augment import build_augment
+from workers.averaging import build_averaging
+from workers.checkpoint import CheckpointFolder
+from workers.config import ExperimentConfig
+from workers.data import FoldData
+from workers.evaluation import Metrics, evaluate
+from workers.models import build_model
+from workers.objectives import build_objective
+from workers.optimisation import Schedule, build_optimizer
+
+CHECKPOINT_SECONDS = 30.0
+
+
+class Diverged(RuntimeError):
+    """The loss is no longer a number: the config's fault, not the machine's. Never retried."""
+
+
+class Stopped(RuntimeError):
+    """The run was asked to stop; its checkpoint stays, and the same run goes on from there."""
+
+
+@dataclass
+class Trained:
+    """What came out of one training.
+
+    Attributes:
+        protocols: protocol -> (chosen epoch, logits of the test side, logits of the held-out side or None).
+        epochs: one mapping an epoch: losses, learning rate, seconds, Score of the held-out patients.
+        weights: state dict of the model at the config's protocol, on the CPU.
+        test_reads: how often the test side was read.
+    """
+
+    protocols: dict[str, tuple[int, np.ndarray, np.ndarray | None]]
+    epochs: list[dict[str, Any]]
+    weights: dict[str, Tensor]
+    parameters: int
+    test_reads: int
+    first_step_seconds: float
+    train_seconds: float
+    peak_bytes: int
+
+
+@dataclass
+class Chosen:
+    """Weights of the best epoch so far under one protocol."""
+
+    epoch: int = 0
+    score: float = -1.0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def offer(self, epoch: int, score: float, weights: Callable[[], dict[str, Tensor]]) -> None:
+        """Keep the epoch if it is better than all before it; of equal ones the first stays."""
+        if score > self.score:
+            self.epoch, self.score, self.weights = epoch, score, weights()
+
+
+def train_fold(
+    config: ExperimentConfig,
+    data: FoldData,
+    *,
+    seed: int,
+    device: torch.device | str = "cpu",
+    pretrained: Path | None = None,
+    checkpoint: CheckpointFolder | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Trained:
+    """Train a config on one fold, choose epochs without the test side, then read the test side once.
+
+    With a checkpoint folder, an earlier, killed run of the same fold goes on where it was, to the same numbers.
+
+    Args:
+        config: everything but the data.
+        data: the fold's rows and sides.
+        seed: of initialisation, order, mixing, masks and dropout.
+        device: where features, model and loop live.
+        pretrained: local copy of the config's pretrained file.
+        checkpoint: where the full state is kept between epochs.
+        on_epoch: called with each epoch's record.
+        should_stop: asked between steps; True raises `Stopped`.
+
+    Raises:
+        Diverged: the loss became NaN or infinite.
+        Stopped: `should_stop` said so.
+        UserError: the config does not fit the data.
+    """
+    started = time.perf_counter()
+    run = _Run(config, data, seed, torch.device(device), pretrained, started)
+    run.resume(checkpoint)
+    while run.epoch < config.training.epochs:
+        record = run.train_epoch(should_stop)
+        run.choose(record)
+        run.epochs.append(record)
+        if on_epoch:
+            on_epoch(record)
+        run.save(checkpoint)
+    return run.finish()
+
+
+class _Run:
+    """The parts of one training and their state."""
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        data: FoldData,
+        seed: int,
+        device: torch.device,
+        pretrained: Path | None,
+        started: float,
+    ) -> None:
+        self.config, self.data, self.device, self.started = config, data, device, started
+        torch.manual_seed(seed)  # initialisation and dropout
+        self.generator = torch.Generator().manual_seed(seed)  # order, mixing, masks: on the CPU, so equal everywhere
+        shape = config.feature.shape
+        self.model = build_model(config.model, shape, data.classes, pretrained).to(device)
+        counts = np.asarray(data.summary.train_class_counts)
+        self.objective = build_objective(config.objective, self.model.feature_dim, counts).to(device)
+        self.augment = build_augment(config.augment, shape)
+        self.trained = nn.ModuleList([self.model, self.objective])
+        self.optimizer = build_optimizer(config.optim, self.trained.parameters(), device)
+        self.averaging = build_averaging(config.training.average, self.trained)
+        self.rows = {side: _Rows(data, side, device) for side in ("train", "validation", "test")}
+        self.schedule = Schedule(config.optim, epochs=config.training.epochs, steps_per_epoch=len(self._batches(None)))
+        self.autocast = _autocast(config.training.precision, device)
+        self.loss = (
+            torch.compile(self.objective) if config.training.compile and device.type == "cuda" else self.objective
+        )
+        self.epoch = 0
+        self.epochs: list[dict[str, Any]] = []
+        self.validation, self.test_best = Chosen(), Chosen()
+        self.test_reads = 0
+        self.seconds_before = 0.0
+        self.first_step_seconds = 0.0
+        self.saved_at = time.perf_counter()
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    # --- one epoch ---
+
+    def train_epoch(self, should_stop: Callable[[], bool] | None) -> dict[str, Any]:
+        """All training batches once, in a new order."""
+        begun = time.perf_counter()
+        self.epoch += 1
+        self.trained.train()
+        totals: dict[str, Tensor] = {}
+        batches = self._batches(self.generator)
+        for step, batch in enumerate(batches):
+            if should_stop and should_stop():
+                raise Stopped(f"stopped in epoch {self.epoch}")
+            rate = self.schedule.apply(self.optimizer, self.epoch, step)
+            parts = self._step(batch)
+            for name, value in parts.items():
+                totals[name] = totals.get(name, torch.zeros((), device=self.device)) + value
+            if not self.first_step_seconds:
+                self.first_step_seconds = time.perf_counter() - self.started
+        means = {name: float(value) / len(batches) for name, value in totals.items()}
+        if not np.isfinite(means["total"]):
+            raise Diverged(f"the loss is {means['total']} in epoch {self.epoch}: lower optim.lr or raise tau")
+        return {
+            "epoch": self.epoch,
+            "train_loss": means.pop("total"),
+            "parts": means,
+            "lr": rate,
+            "seconds": round(time.perf_counter() - begun, 4),
+        }
+
+    def _step(self, batch: Tensor) -> dict[str, Tensor]:
+        x, y = self.rows["train"].take(batch)
+        x = self.augment(x, self.generator)
+        with self.autocast():
+            loss = self.loss(self.model, x, y, self.generator)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()
+        if self.config.optim.clip_norm:
+            nn.utils.clip_grad_norm_(self.trained.parameters(), self.config.optim.clip_norm)
+        self.optimizer.step()
+        self.averaging.after_step()
+        return {"total": loss.total.detach(), **loss.parts}
+
+    def _batches(self, generator: torch.Generator | None) -> list[Tensor]:
+        """Positions in the training side, cut into batches; in order without a generator."""
+        count, size = len(self.data.train), self.config.training.batch_size
+        order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
+        batches = list(order.split(size))
+        if self.config.training.drop_last and len(batches) > 1 and len(batches[-1]) < size:
+            batches.pop()
+        return batches
+
+    # --- choosing an epoch ---
+
+    def choose(self, record: dict[str, Any]) -> None:
+        """Score the held-out patients, and the test side where it is watched; nothing flows back from either."""
+        record["validation"] = _short(self._evaluate("validation"))
+        self.validation.offer(self.epoch, record["validation"]["score"], self._weights)
+        if self.config.training.watch_test:
+            record["test"] = _short(self._evaluate("test"))
+            self.test_best.offer(self.epoch, record["test"]["score"], self._weights)
+
+    def _evaluate(self, side: str) -> Metrics:
+        return evaluate(self._predict(side), self.data.labels[getattr(self.data, side)])
+
+    @torch.inference_mode()
+    def _predict(self, side: str) -> np.ndarray:
+        """Logits ``[cycles, classes]`` of a side under the weights that count."""
+        if side == "test":
+            self.test_reads += 1
+        rows = self.rows[side]
+        self.trained.eval()
+        with self.averaging.evaluated_weights(), self.autocast():
+            logits = [
+                self.model(rows.take(b)[0]).float() for b in rows.positions.split(self.config.training.eval_batch_size)
+            ]
+        return torch.cat(logits).cpu().numpy()
+
+    def _weights(self) -> dict[str, Tensor]:
+        """A copy of the model's weights as they are evaluated, on the CPU."""
+        with self.averaging.evaluated_weights():
+            return {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+
+    # --- the end ---
+
+    def finish(self) -> Trained:
+        """Read the test side once, with the weights of each protocol."""
+        seconds = self._seconds()
+        last = Chosen(self.epoch, 0.0, self._weights())
+        chosen = {"last": last, "validation": self.validation}
+        if self.config.training.watch_test:
+            chosen["test_best"] = self.test_best
+        reads = self.test_reads + 1
+        self.averaging = build_averaging(self.config.training.average.model_copy(update={"name": "none"}), self.trained)
+        protocols = {}
+        for name, choice in chosen.items():
+            self.model.load_state_dict(choice.weights)
+            held_out = self._predict("validation") if name != "test_best" else None
+            protocols[name] = (choice.epoch, self._predict("test"), held_out)
+        return Trained(
+            protocols=protocols,
+            epochs=self.epochs,
+            weights=chosen[self.config.training.protocol].weights,
+            parameters=sum(p.numel() for p in self.model.parameters()),
+            test_reads=reads,
+            first_step_seconds=self.first_step_seconds,
+            train_seconds=seconds,
+            peak_bytes=_peak_bytes(self.device),
+        )
+
+    # --- state ---
+
+    def save(self, checkpoint: CheckpointFolder | None) -> None:
+        """Keep the full state, at most every `CHECKPOINT_SECONDS`: for a short run that is never."""
+        if checkpoint is None or time.perf_counter() - self.saved_at < CHECKPOINT_SECONDS:
+            return
+        checkpoint.save(
+            {
+                "model": self.model.state_dict(),
+                "objective": self.objective.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "averaging": self.averaging.state_dict(),
+                "generator": self.generator.get_state(),
+                "torch_rng": torch.get_rng_state(),
+                "device_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+                "epoch": self.epoch,
+                "epochs": self.epochs,
+                "chosen": {name: vars(getattr(self, name)) for name in ("validation", "test_best")},
+                "test_reads": self.test_reads,
+                "seconds": self._seconds(),
+            }
+        )
+        self.saved_at = time.perf_counter()
+
+    def resume(self, checkpoint: CheckpointFolder | None) -> None:
+        """Take up a saved state, if there is one."""
+        state = checkpoint.load() if checkpoint else None
+        if state is None:
+            return
+        self.model.load_state_dict(state["model"])
+        self.objective.load_state_dict(state["objective"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.averaging.load_state_dict(state["averaging"])
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["torch_rng"])
+        if state["device_rng"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["device_rng"], self.device)
+        self.epoch, self.epochs, self.test_reads = state["epoch"], state["epochs"], state["test_reads"]
+        self.validation = Chosen(**state["chosen"]["validation"])
+        self.test_best = Chosen(**state["chosen"]["test_best"])
+        self.seconds_before = state["seconds"]
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self.started
+
+
+class _Rows:
+    """One side's features and labels, gathered by position.
+
+    On a GPU the side's features are moved there once; on the CPU batches are gathered from the shared mapping.
+    """
+
+    def __init__(self, data: FoldData, side: str, device: torch.device) -> None:
+        rows = getattr(data, side)
+        self.device = device
+        self.positions = torch.arange(len(rows))
+        self.labels = torch.from_numpy(data.labels[rows]).to(device)
+        if device.type == "cpu":
+            with warnings.catch_warnings():  # the mapping is read-only, and nothing here writes to it
+                warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+                self.values, self.rows = torch.from_numpy(data.values), torch.from_numpy(rows)
+        else:
+            self.values, self.rows = torch.from_numpy(data.values[rows]).to(device), self.positions.to(device)
+
+    def take(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Features ``[batch, 1, frames, bins]`` float32 and labels ``[batch]``."""
+        positions = positions.to(self.device)
+        values = self.values.index_select(0, self.rows.index_select(0, positions))
+        return values.unsqueeze(1).float(), self.labels.index_select(0, positions)
+
+
+def _autocast(precision: str, device: torch.device) -> Callable[[], contextlib.AbstractContextManager]:
+    if precision == "bf16" or (precision == "auto" and device.type == "cuda"):
+        return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext
+
+
+def _peak_bytes(device: torch.device) -> int:
+    """Most memory held so far: the device's, or the process' on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _short(metrics: Metrics) -> dict[str, float]:
+    score = metrics.icbhi4
+    return {"score": score.score, "sensitivity": score.sensitivity, "specificity": score.specificity}
