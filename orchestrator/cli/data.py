@@ -1,0 +1,208 @@
+"""`lungtune data`: look at a corpus before anything is built from it, or make a synthetic one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from feature_store.audit import AuditReport, ProblemRow, audit
+from feature_store.datasets import CORPORA, open_corpus
+from feature_store.errors import UserError, nearest
+from orchestrator.cli.console import err, out, print_json
+
+app = typer.Typer(help="Check recordings, annotations and splits; write a synthetic corpus.", no_args_is_help=True)
+
+SHOWN = 20  # problems of one kind that the table lists
+
+
+@app.callback()
+def _data() -> None:
+    """Check recordings, annotations and splits; write a synthetic corpus."""
+
+
+@app.command()
+def check(
+    root: Annotated[Path, typer.Option(help="Folder of the corpus.")],
+    dataset: Annotated[str, typer.Option(help=f"Which corpus: {', '.join(sorted(CORPORA))}.")] = "icbhi",
+    task: Annotated[
+        str | None, typer.Option(help="Task whose classes the split table shows (default: the first).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
+    all_problems: Annotated[bool, typer.Option("--all", help=f"List every problem, not {SHOWN} of a kind.")] = False,
+) -> None:
+    """Count recordings, cycles and labels; name broken files; find patients on both sides of a split.
+
+    Exits with 2 if a file is wrong (what is good is counted all the same), else with 0.
+
+    Example: lungtune data check --dataset icbhi --root ~/icbhi
+    """
+    with err.status("reading annotations and audio headers"):
+        corpus = open_corpus(dataset, root)
+        task = task or next(iter(corpus.classes))
+        if task not in corpus.classes:
+            raise UserError(f"{dataset} has no task '{task}'", where="--task", hint=nearest(task, corpus.classes))
+        report = audit(corpus)
+    if as_json:
+        print_json(report.model_dump() | {"errors": report.errors, "completeness": report.completeness})
+    else:
+        _print(report, task, all_problems)
+    raise typer.Exit(2 if report.errors else 0)
+
+
+@app.command()
+def synthesize(
+    dest: Annotated[Path, typer.Argument(help="Folder to write; it must be empty or new.")],
+    patients: Annotated[int, typer.Option(min=10, help="Number of patients.")] = 16,
+    recordings: Annotated[int, typer.Option(min=1, max=7, help="Recordings of each patient.")] = 2,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same corpus.")] = 0,
+) -> None:
+    """Write made-up lung sounds in the format of ICBHI: to try everything without the database.
+
+    Example: lungtune data synthesize ./synthetic --patients 16
+    """
+    from feature_store.datasets.synthetic import synthesize as write
+
+    with err.status(f"synthesising {patients * recordings} recordings"):
+        write(dest, patients=patients, recordings_per_patient=recordings, seed=seed)
+    report = audit(open_corpus("icbhi", dest))
+    out.print(f"{report.recordings} recordings, {report.cycles} cycles of {_patients(report)} in {dest}")
+    out.print(f"Next: lungtune data check --root {dest}", highlight=False)
+
+
+def _print(report: AuditReport, task: str, all_problems: bool) -> None:
+    mark = "  [yellow]SYNTHETIC[/yellow]" if report.synthetic else ""
+    out.print(f"[bold]{report.dataset}[/bold]  {report.root}{mark}", highlight=False)
+    audio = "" if report.audio else ", annotations only (no audio)"
+    out.print(
+        f"{report.completeness} recordings; {report.cycles:,} cycles of {_patients(report)}{audio}\n",
+        highlight=False,
+    )
+    _print_table("Cycles by label", _label_table(report))
+    if report.sides:
+        _print_table(f"Splits, classes of {task}", _side_table(report, task))
+    where = f" of split {report.sides[0].split}" if report.sides else ""
+    _print_table(f"Devices{where}: cycles / recordings / patients", _device_table(report))
+    _print_leakage(report)
+    _print_published(report)
+    _print_problems(report, all_problems)
+
+
+def _label_table(report: AuditReport) -> Table:
+    table = _table("task", "class", numbers=["cycles", "share"])
+    for task, counts in report.totals.items():
+        for name, count in counts.items():
+            table.add_row(task, name, f"{count:,}", f"{count / max(report.cycles, 1):.1%}")
+            task = ""
+        table.add_section()
+    return table
+
+
+def _side_table(report: AuditReport, task: str) -> Table:
+    """A heading for each split, then a row for each side of its folds: narrow enough for 80 columns."""
+    classes = list(report.totals[task])
+    folds = {side.split: len({s.fold for s in report.sides if s.split == side.split}) for side in report.sides}
+    table = _table("split", numbers=["patients", "recordings", "cycles", *classes])
+    previous = ""
+    for side in report.sides:
+        if previous != side.split:
+            table.add_section()
+            table.add_row(Text(side.split, style="bold"))
+        counts = [side.patients, side.recordings, side.cycles, *(side.labels[task].get(name, 0) for name in classes)]
+        name = f"  fold {side.fold} {side.side}" if folds[side.split] > 1 else f"  {side.side}"
+        table.add_row(name, *(f"{count:,}" for count in counts))
+        previous = side.split
+    return table
+
+
+def _device_table(report: AuditReport) -> Table:
+    """Devices of the first split's sides, beside those of the whole corpus."""
+    rows: dict[str, dict[str, str]] = {}
+    first = report.sides[0].split if report.sides else ""
+    for row in [
+        *report.all_devices,
+        *(d for d in report.devices if (d.split, d.fold) == (first, report.sides[0].fold)),
+    ]:
+        rows.setdefault(row.device, {})[row.side] = f"{row.cycles:,} / {row.recordings} / {row.patients}"
+    sides = ["train", "test"] if report.sides else []
+    table = _table("device", numbers=["all", *sides])
+    for device, cells in rows.items():
+        table.add_row(device, *(cells.get(side, "-") for side in ("", *sides)))
+    return table
+
+
+def _print_leakage(report: AuditReport) -> None:
+    if not report.overlaps:
+        return
+    leaking = [overlap for overlap in report.overlaps if overlap.patients]
+    dirty = {overlap.split for overlap in leaking}
+    clean = [name for name in dict.fromkeys(overlap.split for overlap in report.overlaps) if name not in dirty]
+    if leaking:
+        table = _table("split", "fold", "patient", numbers=["train", "test"])
+        for overlap in leaking:
+            for row in overlap.patients:
+                train, test = (
+                    f"{row.train_cycles} / {row.train_recordings}",
+                    f"{row.test_cycles} / {row.test_recordings}",
+                )
+                table.add_row(overlap.split, str(overlap.fold), row.patient, train, test)
+        _print_table("Patients on both sides: cycles / recordings", table)
+    if clean:
+        out.print(f"No patient is on both sides of {', '.join(clean)}.\n", highlight=False)
+
+
+def _print_published(report: AuditReport) -> None:
+    agreeing = sum(row.agrees for row in report.published)
+    if report.published and agreeing == len(report.published):
+        out.print(f"[green]All {agreeing} published counts are reproduced.[/green]\n")
+    elif report.published:
+        out.print(
+            f"[red]{len(report.published) - agreeing} of {len(report.published)} published counts differ.[/red]\n"
+        )
+
+
+def _print_problems(report: AuditReport, all_problems: bool) -> None:
+    if not report.problems:
+        out.print("[green]No problems.[/green]")
+        return
+    for severity, colour in (("error", "red"), ("warning", "yellow")):
+        rows = [problem for problem in report.problems if problem.severity == severity]
+        if rows:
+            out.print(f"[{colour} bold]{len(rows)} {severity}{'s' if len(rows) > 1 else ''}[/{colour} bold]")
+        for problem in rows if all_problems else rows[:SHOWN]:
+            _print_problem(problem, report.root)
+        if len(rows) > SHOWN and not all_problems:
+            out.print(f"  ... and {len(rows) - SHOWN} more (--all lists them)", highlight=False)
+    if report.errors:
+        out.print("\nWhat has an error is left out; everything else can be used.", highlight=False)
+
+
+def _print_problem(problem: ProblemRow, root: str) -> None:
+    where = problem.where.removeprefix(f"{root}/")
+    out.print(f"  {where}: {problem.what}", highlight=False, markup=False, soft_wrap=True)
+    if problem.hint:
+        out.print(f"      {problem.hint}", style="dim", highlight=False, markup=False, soft_wrap=True)
+
+
+def _patients(report: AuditReport) -> str:
+    return "1 patient" if report.patients == 1 else f"{report.patients} patients"
+
+
+def _table(*words: str, numbers: list[str]) -> Table:
+    padding = (0, 2 if out.width >= 100 else 0, 0, 0)
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=padding, pad_edge=False, show_edge=False)
+    for word in words:
+        table.add_column(word)
+    for word in numbers:
+        table.add_column(word, justify="right")
+    return table
+
+
+def _print_table(title: str, table: Table) -> None:
+    out.print(title, style="bold", highlight=False)
+    out.print(table)
+    out.print()

@@ -1,0 +1,173 @@
+"""`lungtune features`: build, list, show and verify the feature store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from orchestrator.cli.console import err, out, print_json
+
+app = typer.Typer(help="The feature store: spectrograms computed once, read by every worker.", no_args_is_help=True)
+
+Store = Annotated[str | None, typer.Option("--store", metavar="URI", help="a folder or s3://bucket/prefix")]
+Dataset = Annotated[str, typer.Option("--dataset", help="the corpus")]
+AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document instead of tables")]
+
+
+@app.command("build")
+def build_features(
+    root: Annotated[Path, typer.Option("--root", metavar="DIR", help="where the corpus lies")],
+    dataset: Dataset = "icbhi",
+    features: Annotated[
+        list[str] | None,
+        typer.Option("--feature", metavar="NAME|SPEC.yaml", help="a named feature or a file with its spec; repeatable"),
+    ] = None,
+    store: Store = None,
+    strict: Annotated[bool, typer.Option("--strict", help="stop at the first recording that cannot be used")] = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=0, help="Ray tasks at once; 0 computes in this process")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compute what is missing. The same command again computes nothing; a changed recording is computed again.
+
+    Example: lungtune features build --dataset icbhi --root data/icbhi --feature fbank --feature mel
+    """
+    from dataclasses import asdict
+
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Table
+
+    from feature_store.build import build
+    from feature_store.datasets import open_corpus
+    from feature_store.features import resolve_feature
+    from feature_store.settings import Settings
+    from feature_store.store import FeatureStore
+    from orchestrator.cluster import connect
+
+    specs = [resolve_feature(_spec_of(name)) for name in features or ["fbank"]]
+    corpus = open_corpus(dataset, root)
+    target = FeatureStore.open(store or Settings.load().store, create=True)
+    if workers != 0:
+        connect()
+    reports = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err) as bar:
+        for spec in specs:
+            line = bar.add_task(spec.feature_id, total=None)
+
+            def advance(done: int, total: int, line: Any = line) -> None:
+                bar.update(line, completed=done, total=total or 1)
+
+            report = build(corpus, spec, target, strict=strict, workers=workers, progress=advance)
+            bar.update(line, completed=report.computed, total=report.computed)
+            reports.append(report)
+    for problem in corpus.problems:
+        if problem.severity == "warning":
+            err.print(f"[yellow]warning:[/yellow] {problem}", soft_wrap=True, highlight=False)
+    for problem in reports[0].failed:
+        err.print(f"[red]left out:[/red] {problem}", soft_wrap=True, highlight=False)
+    if as_json:
+        print_json({"store": target.uri, "features": [asdict(report) for report in reports]})
+        return
+    table = Table(title=f"features of {dataset} in {target.uri}")
+    for name in ("feature", "computed", "unchanged", "removed", "left out", "cycles", "seconds", "cycles/s"):
+        table.add_column(name, justify="left" if name == "feature" else "right")
+    for report in reports:
+        speed = f"{report.cycles_computed / report.seconds:.0f}" if report.cycles_computed else "-"
+        counts = (report.computed, report.reused, report.removed, len(report.failed), report.cycles)
+        table.add_row(report.feature_id, *map(str, counts), f"{report.seconds:.1f}", speed)
+    out.print(table)
+
+
+@app.command("list")
+def list_features(store: Store = None, as_json: AsJson = False) -> None:
+    """Every built feature of every dataset.
+
+    Example: lungtune features list
+    """
+    from rich.table import Table
+
+    target = _open(store)
+    rows: list[dict[str, Any]] = [
+        {
+            "dataset": dataset,
+            "feature": manifest.feature_id,
+            "shape": "x".join(map(str, manifest.shape)),
+            "dtype": manifest.dtype,
+            "recordings": len(manifest.recordings),
+            "cycles": manifest.rows,
+            "megabytes": round(sum(part.bytes for part in manifest.parts) / 1e6, 1),
+            "created": manifest.created,
+        }
+        for dataset in target.datasets()
+        for manifest in target.manifests(dataset)
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    table = Table(title=f"features in {target.uri}")
+    for name in ("dataset", "feature", "shape", "dtype", "recordings", "cycles", "megabytes", "created"):
+        table.add_column(name, justify="right" if name in {"recordings", "cycles", "megabytes"} else "left")
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    out.print(table)
+
+
+@app.command("show")
+def show_feature(
+    feature: Annotated[str, typer.Argument(help="a feature's id, or the name of a shipped one")],
+    dataset: Dataset = "icbhi",
+    store: Store = None,
+) -> None:
+    """A feature's spec, splits and parts, as JSON.
+
+    Example: lungtune features show fbank --dataset icbhi
+    """
+    target = _open(store)
+    manifest = target.manifest(dataset, feature)
+    content = manifest.model_dump(exclude={"recordings"})
+    content |= {"content_hash": manifest.content_hash, "recordings": len(manifest.recordings)}
+    print_json({**content, "dataset": target.dataset(dataset), "splits": target.splits(dataset)})
+
+
+@app.command("verify")
+def verify_features(
+    feature: Annotated[str | None, typer.Argument(help="a feature; all if not given")] = None,
+    dataset: Dataset = "icbhi",
+    store: Store = None,
+) -> None:
+    """Read every part again and compare it with what was written. Exit code 2 if something is wrong.
+
+    Example: lungtune features verify --dataset icbhi
+    """
+    target = _open(store)
+    manifests = [target.manifest(dataset, feature)] if feature else target.manifests(dataset)
+    wrong = False
+    for manifest in manifests:
+        problems = target.verify(dataset, manifest.feature_id)
+        wrong = wrong or bool(problems)
+        state = "[red]damaged[/red]" if problems else "[green]sound[/green]"
+        out.print(f"{manifest.feature_id}: {state}, {manifest.rows} cycles")
+        for problem in problems:
+            err.print(f"  {problem}", soft_wrap=True, highlight=False)
+    if wrong:
+        raise typer.Exit(2)
+
+
+def _open(store: str | None):
+    from feature_store.settings import Settings
+    from feature_store.store import FeatureStore
+
+    return FeatureStore.open(store or Settings.load().store)
+
+
+def _spec_of(name: str) -> Any:
+    """A spec's content from a YAML file, or the name of a shipped one as it is."""
+    if not name.endswith((".yaml", ".yml")):
+        return name
+    from search_spaces.schema import read_yaml
+
+    return read_yaml(name)

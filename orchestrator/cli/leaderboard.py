@@ -1,0 +1,113 @@
+"""`lungtune leaderboard`: build the ranking from the stored results."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from feature_store.settings import Settings
+from orchestrator.cli.console import err, out, print_json
+from orchestrator.leaderboard.schema import Board, Leaderboard
+from orchestrator.leaderboard.schema import Table as Ranking
+
+app = typer.Typer(help="Rank what has been trained, and say how far each number can be trusted.", no_args_is_help=True)
+
+ROWS = 10
+
+
+@app.callback()
+def leaderboard() -> None:
+    """Rank what has been trained, and say how far each number can be trusted."""
+
+
+@app.command()
+def build(
+    out_folder: Annotated[
+        str | None, typer.Option("--out", help="Folder or s3:// URI to write to; in LUNGTUNE_HOME if not given.")
+    ] = None,
+    results: Annotated[str | None, typer.Option(help="Result store; the configured one if not given.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Write leaderboard.json, leaderboard.csv, leaderboard.md and index.html.
+
+    Example: lungtune leaderboard build --out site
+    """
+    from orchestrator.leaderboard.collect import build_board
+    from orchestrator.leaderboard.render import PAGE, write
+    from orchestrator.leaderboard.site import registered_models
+    from workers.results import ResultStore
+
+    settings = Settings.load()
+    with err.status("reading results"):
+        registered = registered_models(settings, warn=lambda message: err.print(f"[yellow]warning[/] {message}"))
+        board = build_board(ResultStore.open(results or settings.results), registered)
+        places = write(board, out_folder or settings.home / "leaderboard")
+    for problem in board.problems:
+        err.print(f"[yellow]left out[/] result {problem.result[:12]}: {problem.what}")
+    if as_json:
+        print_json({"files": places, "results": board.results, "boards": [_summary(b) for b in board.boards]})
+        return
+    show(board)
+    out.print(f"\n{places[PAGE]}", soft_wrap=True, highlight=False)
+
+
+def show(board: Leaderboard) -> None:
+    """Print the leading rows of every honest table."""
+    for part in board.boards:
+        for ranking in part.tables:
+            if ranking.honest and ranking.entries:
+                out.print(_table(part, ranking))
+        for warning in part.warnings:
+            out.print(f"[yellow]{warning}[/]")
+    if not any(ranking.entries for part in board.boards for ranking in part.tables):
+        out.print(f"No complete entry yet in {board.results} fold runs. `lungtune sweep SPACE.yaml` trains some.")
+
+
+def _table(board: Board, ranking: Ranking) -> Table:
+    data = board.data
+    table = Table(title=f"{data.dataset} {data.task} {data.split}, protocol {ranking.protocol}", title_justify="left")
+    for heading in ("", "model", "objective", "config"):
+        table.add_column(heading)
+    for heading in ("Score", "95 %", "Sp", "Se", "seeds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for entry in ranking.entries[:ROWS]:
+        numbers = entry.numbers
+        assert numbers is not None
+        score = numbers.score
+        table.add_row(
+            f"{entry.rank}{'=' if entry.separable is False else ''}",
+            entry.model.label,
+            entry.objective.label,
+            entry.config_hash[:8],
+            f"{score.mean:.1f}",
+            f"{score.low:.1f}-{score.high:.1f}" if score.low is not None and score.high is not None else "",
+            f"{numbers.specificity.mean:.1f}",
+            f"{numbers.sensitivity.mean:.1f}",
+            str(len(entry.seeds)),
+        )
+    if any(entry.separable is False for entry in ranking.entries):
+        table.caption = "= not separable from the first: the intervals overlap"
+    return table
+
+
+def _summary(board: Board) -> dict[str, object]:
+    return {
+        **board.data.model_dump(mode="json"),
+        "warnings": board.warnings,
+        "tables": [
+            {
+                "protocol": ranking.protocol,
+                "honest": ranking.honest,
+                "entries": [
+                    entry.model_dump(
+                        mode="json", include={"rank", "separable", "model", "objective", "numbers", "config_hash"}
+                    )
+                    for entry in ranking.entries
+                ],
+                "incomplete": len(ranking.incomplete),
+            }
+            for ranking in board.tables
+        ],
+    }

@@ -1,0 +1,155 @@
+"""A sweep's events as lines on stderr, and its outcome as tables on stdout."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from orchestrator.cli.console import err, out
+
+if TYPE_CHECKING:
+    from orchestrator.sweep import Finalist, Progress, SweepOutcome
+
+
+class Reporter:
+    """Prints one line an event, with the time since the start."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+
+    def __call__(self, progress: Progress | str) -> None:
+        text = (
+            f"MLflow cannot be reached, going on without it: {progress}"
+            if isinstance(progress, str)
+            else self._text(progress)
+        )
+        elapsed = time.strftime("%H:%M:%S", time.gmtime(time.monotonic() - self.started))
+        err.print(f"[dim]{elapsed}[/dim] {text}", highlight=False, soft_wrap=True)
+
+    @staticmethod
+    def _text(progress: Progress) -> str:
+        facts = progress.facts
+        if progress.kind == "search":
+            again = f", {facts['taken_up']} unfinished taken up again" if facts["taken_up"] else ""
+            missing, slots = facts["missing"], facts["slots"]
+            return f"search [bold]{facts['study']}[/bold]: {missing} trials to run{again}, {slots} at once"
+        if progress.kind == "fold":
+            how = "from the result store" if facts["cached"] else f"{facts['seconds']:.1f} s"
+            return (
+                f"trial {facts['trial']} {facts['family']}: fold {facts['fold']} Score {facts['fold_value']:.2f}, "
+                f"mean of {facts['fold_runs']}/{facts['fold_runs_in_all']} {facts['value']:.2f} [dim]({how})[/dim]"
+            )
+        if progress.kind == "trial":
+            value = "" if facts["value"] is None else f" at {facts['value']:.2f}"
+            return f"trial {facts['trial']} {facts['family']}: [bold]{facts['state'].lower()}[/bold]{value}"
+        if progress.kind == "trial_failed":
+            which = f"trial {facts['trial']} {facts['family']}"
+            return f"[red]{which} failed:[/red] {facts['error']}\n  config: {facts['config']}"
+        if progress.kind == "promote":
+            runs = f"{facts['runs']} runs, {facts['cached']} done before"
+            return f"training the best {facts['family']} on the whole training side: {runs}"
+        if progress.kind == "promoted":
+            return (
+                f"{facts['family']} seed {facts['seed']}: test side Score {facts['score']:.2f} "
+                f"(Sp {facts['specificity']:.2f}, Se {facts['sensitivity']:.2f})"
+            )
+        if progress.kind == "registered":
+            aliases = f" as {', '.join(facts['aliases'])}" if facts["aliases"] else ""
+            return f"registered [bold]{facts['name']}[/bold] version {facts['version']}{aliases}"
+        return f"{progress.kind}: {facts}"
+
+
+def show_outcome(outcome: SweepOutcome) -> None:
+    """The trials by their mean, then the finalists."""
+    table = Table(title=f"{outcome.study}: trials by mean Score over folds (search; the official test side unseen)")
+    for name, justify in (("trial", "right"), ("family", "left"), ("objective", "left"), ("Score", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    table.add_column("folds", justify="right")
+    table.add_column("state")
+    table.add_column("parameters", overflow="fold")
+    for trial in sorted(outcome.trials, key=lambda t: (t["value"] is None, -(t["value"] or 0))):
+        value = "-" if trial["value"] is None else f"{trial['value']:.2f}"
+        parameters = ", ".join(
+            f"{key.split(':')[-1]}={_short(item)}" for key, item in trial["params"].items() if key != "family"
+        )
+        table.add_row(
+            str(trial["trial"]),
+            trial["family"],
+            trial["objective"],
+            value,
+            str(trial["fold_runs"]),
+            trial["state"].lower(),
+            parameters,
+        )
+    out.print(table)
+    if outcome.finalists:
+        out.print(finalists_table(outcome.finalists))
+    out.print(
+        f"{outcome.fold_runs_trained} fold runs trained, {outcome.fold_runs_cached} from the result store, "
+        f"{outcome.seconds:.0f} s"
+    )
+
+
+def finalists_table(finalists: list[Finalist]) -> Table:
+    """Test side's Score of each finalist, mean and deviation over its seeds, under each protocol."""
+    import statistics
+
+    table = Table(title="promoted: trained on the whole training side, its test side read once a run")
+    for name in ("family", "protocol", "Score", "Sp", "Se", "seeds", "registered"):
+        table.add_column(name, justify="right" if name in {"Score", "Sp", "Se", "seeds"} else "left")
+    for finalist in finalists:
+        for error in finalist.errors:
+            table.add_row(finalist.family, "[red]failed[/red]", error, "", "", "", "")
+        if not finalist.results:
+            continue
+        for protocol in finalist.results[0].protocols:
+            tests = [result.protocols[protocol].test.icbhi4 for result in finalist.results]
+            scores = [test.score for test in tests]
+            spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
+            registered = finalist.registered
+            leads = registered is not None and protocol == finalist.config.training.protocol
+            name = (
+                f"{registered.name}/{registered.version} {' '.join(registered.aliases)}" if leads and registered else ""
+            )
+            table.add_row(
+                finalist.family,
+                protocol,
+                f"{statistics.fmean(scores):.2f}{spread}",
+                f"{statistics.fmean(test.specificity for test in tests):.2f}",
+                f"{statistics.fmean(test.sensitivity for test in tests):.2f}",
+                str(len(scores)),
+                name,
+            )
+    return table
+
+
+def outcome_json(outcome: SweepOutcome) -> dict[str, Any]:
+    """The outcome as plain data."""
+    return {
+        "study": outcome.study,
+        "trials": outcome.trials,
+        "finalists": [
+            {
+                "family": finalist.family,
+                "trial": finalist.trial,
+                "search_value": finalist.search_value,
+                "config": finalist.config.model_dump(mode="json"),
+                "errors": finalist.errors,
+                "results": [
+                    {"hash": r.hash, "seed": r.key.seed, "fold": r.key.fold}
+                    | {name: p.test.icbhi4.model_dump() for name, p in r.protocols.items()}
+                    for r in finalist.results
+                ],
+                "registered": None if finalist.registered is None else vars(finalist.registered),
+            }
+            for finalist in outcome.finalists
+        ],
+        "fold_runs": {"trained": outcome.fold_runs_trained, "cached": outcome.fold_runs_cached},
+        "seconds": outcome.seconds,
+    }
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

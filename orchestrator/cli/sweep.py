@@ -1,0 +1,91 @@
+"""`lungtune plan` and `lungtune sweep`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.console import out, print_json
+
+Space = Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="a search space, see search_spaces/")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key of the file; repeatable")
+]
+Trials = Annotated[int | None, typer.Option("--trials", min=1, help="how many trials in all (overrides the file)")]
+AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document instead of tables")]
+
+
+def plan(space_file: Space, sets: Sets = None, trials: Trials = None, as_json: AsJson = False) -> None:
+    """Dry run: what a sweep would run, with everything checked before anything starts.
+
+    Example: lungtune plan search_spaces/icbhi_cpu.yaml --trials 12
+    """
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from feature_store.settings import Settings
+    from orchestrator.cluster import connect
+    from orchestrator.plan import make_plan
+
+    space = _load(space_file, sets, trials)
+    planned = make_plan(space, Settings.load())
+    cluster = connect()
+    cluster.check(space.resources)
+    slots = cluster.slots(space.resources)
+    seconds = planned.seconds
+    hours = None if seconds is None else seconds / slots / 3600
+    if as_json:
+        print_json({**asdict(planned), "cluster": asdict(cluster), "slots": slots, "hours_at_most": hours})
+        return
+    table = Table(title=f"{planned.study}: {space.description}")
+    for name in ("family", "model", "objectives", "features", "searched", "s/fold run"):
+        table.add_column(name, overflow="fold")
+    for family in planned.families:
+        recorded = "not recorded" if family.seconds_per_fold is None else f"{family.seconds_per_fold:.1f}"
+        lists = ["\n".join(items) for items in (family.objectives, family.features, family.parameters)]
+        table.add_row(family.name, family.model, *lists, recorded)
+    out.print(table)
+    evaluation, promotion = space.evaluation, space.promotion
+    out.print(
+        f"search:    {planned.trials} trials x {len(planned.folds)} folds of {evaluation.split} x "
+        f"{len(evaluation.seeds)} seeds = at most {planned.search_runs} fold runs, pruner {space.search.pruner.name}"
+    )
+    out.print(f"promotion: {planned.promotion_runs} runs on {promotion.split}, each reads its test side once")
+    out.print(
+        f"cluster:   {cluster.nodes} nodes, {cluster.cpus:g} CPUs, {cluster.gpus:g} GPUs: {slots} fold runs at once"
+    )
+    out.print(f"recorded:  {planned.results_recorded} results in the store; finished fold runs are not trained again")
+    if hours is None:
+        out.print("time:      unknown, a family has no recorded fold run yet")
+    else:
+        out.print(f"time:      at most {hours:.2f} h by recorded fold runs")
+
+
+def sweep(space_file: Space, sets: Sets = None, trials: Trials = None, as_json: AsJson = False) -> None:
+    """Search, train the best on the whole training side, and register it. The same command again resumes.
+
+    Example: lungtune sweep search_spaces/icbhi_cpu.yaml --trials 12 --set base.training.epochs=6
+    """
+    from feature_store.settings import Settings
+    from orchestrator.cli.progress import Reporter, outcome_json, show_outcome
+    from orchestrator.sweep import run_sweep
+
+    outcome = run_sweep(_load(space_file, sets, trials), Settings.load(), Reporter())
+    if as_json:
+        print_json(outcome_json(outcome))
+    else:
+        show_outcome(outcome)
+    if any(finalist.errors for finalist in outcome.finalists):
+        raise typer.Exit(1)
+
+
+def _load(space_file: Path, sets: list[str] | None, trials: int | None):
+    from search_spaces.schema import SearchSpace
+
+    overrides = list(sets or [])
+    if trials is not None:
+        overrides.append(f"search.trials={trials}")
+    return SearchSpace.load(space_file, overrides)

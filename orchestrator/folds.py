@@ -1,0 +1,79 @@
+"""Fold runs as Ray tasks: each asks the result store first, and says in plain data how it ended."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from feature_store.errors import UserError
+from search_spaces.schema import Resources
+from workers.fold import FoldRun, Site, run_fold
+
+RETRIES = 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a fold run ended.
+
+    Attributes:
+        hash: name of the result, or None where there is none.
+        error: what the user has to know, or None.
+        detail: the traceback, for a fault that is not the user's input.
+    """
+
+    hash: str | None
+    error: str | None = None
+    detail: str = ""
+
+
+@ray.remote(max_retries=RETRIES)  # Ray retries a lost worker or node, never an exception of the code
+def _run_fold(run: FoldRun, site: Site, threads: int) -> Outcome:
+    try:
+        _limit_threads(threads)
+        return Outcome(hash=run_fold(run, site).hash)
+    except UserError as error:
+        return Outcome(hash=None, error=str(error))
+    except Exception as error:  # its own fold fails; the sweep goes on and shows it
+        return Outcome(hash=None, error=f"{type(error).__name__}: {error}", detail=traceback.format_exc())
+
+
+def submit(run: FoldRun, site: Site, resources: Resources) -> ray.ObjectRef:
+    """Start a fold run somewhere on the cluster; the reference gives its `Outcome`.
+
+    It is kept out of the caller's placement group: a trial's own bundle is almost empty.
+    """
+    return _run_fold.options(
+        num_cpus=resources.cpus,
+        num_gpus=resources.gpus,
+        scheduling_strategy=PlacementGroupSchedulingStrategy(placement_group=None),  # type: ignore[arg-type]
+    ).remote(run, site, max(1, int(resources.cpus)))
+
+
+def outcome(reference: ray.ObjectRef) -> Outcome:
+    """Wait for a fold run; a machine's fault that outlived its retries is an outcome too."""
+    try:
+        return ray.get(reference)
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError) as error:
+        return Outcome(hash=None, error=f"lost after {RETRIES} retries: {type(error).__name__}", detail=str(error))
+
+
+def _limit_threads(threads: int) -> None:
+    """As many threads as the run was given cores, so that runs side by side do not fight over them."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def as_row(result: Any) -> dict[str, Any]:
+    """Score, Sp and Se of a result under each protocol, for tables and logs."""
+    return {
+        protocol: {"epoch": chosen.epoch, **chosen.test.icbhi4.model_dump()}
+        for protocol, chosen in result.protocols.items()
+    }

@@ -1,0 +1,84 @@
+"""A config in a reader's words: model and size, objective, and what tells it from its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestrator.leaderboard.schema import Entry, Model, Objective, SearchRow
+
+FAMILIES = {"cnn6": "CNN6", "cnn10": "CNN10", "crnn": "CRNN", "ast": "AST"}
+OBJECTIVES = {"ce": "Cross entropy", "patchmix": "Patch-Mix", "patchmix_cl": "Patch-Mix CL"}
+SYMBOLS = {"alpha": "α", "tau": "τ", "mix_beta": "β", "class_weights": "weights", "label_smoothing": "smoothing"}
+UNREMARKABLE = frozenset({"name", "proj_dim"})
+SHOWN_ANYWAY = ("objective.", "model.pretrained", "training.watch_test")
+DEFAULTS = {
+    "class_weights": "none",
+    "label_smoothing": 0.0,
+    "domain": "patch",
+    "negative_pair": "all",
+    "target_type": "grad_block",
+}
+
+
+def describe_model(config: Mapping[str, Any], parameters: int) -> Model:
+    """Family and size of a config's model."""
+    model = config["model"]
+    name, pretrained = str(model["name"]), model.get("pretrained") or {}
+    label = FAMILIES.get(name, name)
+    if name == "mn":
+        label = f"MobileNet mn{round(float(model['width']) * 10):02d}"
+    elif name == "ast":
+        depth = model.get("depth", 12)
+        label = f"AST {model['size']}" + (f", {depth} blocks" if depth != 12 else "")
+    elif name == "crnn":
+        label = f"CRNN {model['hidden']}×{model['layers']}"
+    return Model(family=name, label=label, parameters=parameters, pretrained=pretrained.get("file") or None)
+
+
+def describe_objective(config: Mapping[str, Any]) -> Objective:
+    """The objective and those of its settings that are not the usual ones."""
+    objective = config["objective"]
+    name = str(objective["name"])
+    settings = {
+        SYMBOLS.get(key, key): value
+        for key, value in objective.items()
+        if key not in UNREMARKABLE and not (key in DEFAULTS and value == DEFAULTS[key])
+    }
+    return Objective(name=name, label=OBJECTIVES.get(name, name), settings=settings)
+
+
+def differences(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For each config, the dotted keys on which they do not agree, but for those that are shown anyway."""
+    flat = [_flatten(config) for config in configs]
+    keys = sorted({key for one in flat for key in one if not key.startswith(SHOWN_ANYWAY)})
+    varying = [key for key in keys if any(one.get(key) != flat[0].get(key) for one in flat)]
+    return [{key: one.get(key) for key in varying} for one in flat]
+
+
+def settings(entry: Entry | SearchRow) -> list[str]:
+    """What the objective's name leaves open: ``α 1``, ``τ 0.06``."""
+    return [f"{key} {number(value)}" for key, value in entry.objective.settings.items()]
+
+
+def differs(entry: Entry | SearchRow, limit: int = 4) -> list[str]:
+    """What tells an entry from its neighbours of the same model and objective: ``lr 0.001``."""
+    pairs = [
+        (key.split(".", 1)[-1], value) for key, value in entry.differs.items() if not isinstance(value, list | dict)
+    ]
+    return [f"{key} {number(value)}" for key, value in pairs[:limit]]
+
+
+def number(value: Any) -> str:
+    """A setting's value, floats to three digits."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

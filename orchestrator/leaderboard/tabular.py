@@ -1,0 +1,227 @@
+"""The board as CSV and Markdown: the same rows, for programs and for notes."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from orchestrator.leaderboard.figures import short_count
+from orchestrator.leaderboard.labels import settings
+from orchestrator.leaderboard.schema import Board, Entry, Estimate, Leaderboard, SearchRow, SearchTable, Table
+
+PROTOCOL_NAMES = {
+    "validation": "Epoch chosen on held-out patients",
+    "last": "Last epoch",
+    "test_best": "Best epoch on the test side",
+}
+PROTOCOL_NOTES = {
+    "validation": "Patients of the training side were held out to choose the epoch; the test side was not asked.",
+    "last": "No epoch was chosen: the weights after the last one count.",
+    "test_best": "The papers' habit: the epoch was chosen on the test side, which flatters the Score by "
+    "about 2 points. Here to be read beside such papers, never ranked with the tables above.",
+}
+# fmt: off
+COLUMNS = [
+    "dataset", "task", "split", "protocol", "honest", "rank", "status", "separable_from_first", "model_family",
+    "model", "objective", "score", "score_sd", "score_low", "score_high", "specificity", "specificity_sd",
+    "sensitivity", "sensitivity_sd", "icbhi2_score", "icbhi2_sensitivity", "uar", "auroc", "accuracy", "pooled_score",
+    "folds", "folds_done", "seeds", "pretrained", "parameters", "feature_id", "training_minutes", "test_watched",
+    "test_reads", "synthetic", "recordings", "recordings_listed", "test_cycles", "test_patients", "config_hash",
+    "data_hash", "split_hash", "semantics", "git_commit", "lungtune", "registered_name", "registered_version",
+    "registered_alias", "note",
+]
+# fmt: on
+
+
+def to_csv(leaderboard: Leaderboard) -> str:
+    """Every entry of every board, ranked and not; headers are `COLUMNS`. An empty cell means: not defined."""
+    sink = io.StringIO()
+    writer = csv.DictWriter(sink, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for board in leaderboard.boards:
+        for table in board.tables:
+            for entry in (*table.entries, *table.incomplete):
+                writer.writerow({key: _cell(value) for key, value in _record(board, table, entry).items()})
+    return sink.getvalue()
+
+
+def _record(board: Board, table: Table, entry: Entry) -> dict[str, Any]:
+    numbers, data, registered = entry.numbers, board.data, entry.registered
+    record: dict[str, Any] = {
+        "dataset": data.dataset,
+        "task": data.task,
+        "split": data.split,
+        "protocol": table.protocol,
+        "honest": table.honest,
+        "rank": entry.rank,
+        "status": "ranked" if entry.rank else "incomplete",
+        "separable_from_first": entry.separable,
+        "model_family": entry.model.family,
+        "model": entry.model.label,
+        "objective": entry.objective.name,
+        "folds": entry.folds,
+        "folds_done": entry.folds_done,
+        "seeds": len(entry.seeds),
+        "pretrained": entry.model.pretrained,
+        "parameters": entry.model.parameters,
+        "feature_id": entry.feature_id,
+        "training_minutes": round(entry.training_minutes, 3),
+        "test_watched": entry.test_watched,
+        "test_reads": entry.test_reads,
+        "synthetic": data.synthetic,
+        "recordings": data.recordings,
+        "recordings_listed": data.recordings_listed,
+        "test_cycles": data.test_cycles,
+        "test_patients": data.test_patients,
+        "config_hash": entry.config_hash,
+        "data_hash": entry.data_hash,
+        "split_hash": entry.split_hash,
+        "semantics": entry.semantics,
+        "git_commit": " ".join(entry.origin.git_commit),
+        "lungtune": " ".join(entry.origin.lungtune),
+        "registered_name": registered.name if registered else None,
+        "registered_version": registered.version if registered else None,
+        "registered_alias": registered.alias if registered else None,
+        "note": entry.note,
+    }
+    if numbers:
+        score = numbers.score
+        record |= {"score": score.mean, "score_sd": score.sd, "score_low": score.low, "score_high": score.high}
+        record |= {"specificity": numbers.specificity.mean, "specificity_sd": numbers.specificity.sd}
+        record |= {"sensitivity": numbers.sensitivity.mean, "sensitivity_sd": numbers.sensitivity.sd}
+        record |= {"icbhi2_score": numbers.icbhi2_score.mean, "icbhi2_sensitivity": numbers.icbhi2_sensitivity.mean}
+        record |= {key: _mean(getattr(numbers, key)) for key in ("uar", "auroc", "accuracy", "pooled_score")}
+    return record
+
+
+def _mean(estimate: Estimate | None) -> float | None:
+    return estimate.mean if estimate else None
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def to_markdown(leaderboard: Leaderboard) -> str:
+    """The boards and the search's tables as Markdown."""
+    lines = [
+        "# lungtune leaderboard",
+        "",
+        f"Generated {leaderboard.generated} by lungtune {leaderboard.lungtune} from {leaderboard.results} fold runs. "
+        f"Score = (Sp + Se) / 2 in percent; in brackets its 95 % interval by a bootstrap over patients "
+        f"({leaderboard.bootstrap.resamples:,} resamples); ± is the deviation over seeds. "
+        "A rank with = is not separable from the first: the intervals overlap.",
+        "",
+    ]
+    for board in leaderboard.boards:
+        lines += [f"## {title(board.data)}", "", *(f"> **{warning}**\n" for warning in board.warnings)]
+        for table in board.tables:
+            lines += [f"### {PROTOCOL_NAMES[table.protocol]}", "", PROTOCOL_NOTES[table.protocol], ""]
+            lines += [*_ranked(table), *_incomplete(table.incomplete)]
+    for search in leaderboard.search:
+        lines += [*_search(search)]
+    if not leaderboard.boards and not leaderboard.search:
+        lines += ["No results yet. `lungtune demo` or `lungtune sweep SPACE.yaml` makes some.", ""]
+    if leaderboard.problems:
+        lines += ["## Left out", "", *(f"- `{p.result}`: {_plain(p.what)}" for p in leaderboard.problems), ""]
+    return "\n".join(lines)
+
+
+def title(data: Any) -> str:
+    """A board's heading."""
+    return f"{data.dataset} · {data.task} · {data.split}"
+
+
+def _ranked(table: Table) -> Iterator[str]:
+    head = ["Rank", "Model", "Objective", "Score [95 %]", "Sp", "Se", "icbhi2", "Pooled", "Seeds", "Pretrained"]
+    head += ["Parameters", "Minutes", "Test watched", "Config"]
+    rows = []
+    for entry in table.entries:
+        numbers = entry.numbers
+        assert numbers is not None
+        name = entry.model.label + (f" **{badge(entry)}**" if entry.registered else "")
+        rows.append(
+            [
+                f"{entry.rank}{'=' if entry.separable is False else ''}",
+                name,
+                " ".join([entry.objective.label, *settings(entry)]),
+                f"**{numbers.score.mean:.1f}** {bracket(numbers.score)}{_deviation(numbers.score)}",
+                f"{numbers.specificity.mean:.1f}",
+                f"{numbers.sensitivity.mean:.1f}",
+                f"{numbers.icbhi2_score.mean:.1f}",
+                f"{numbers.pooled_score.mean:.1f}" if numbers.pooled_score else "",
+                str(len(entry.seeds)),
+                entry.model.pretrained or "no",
+                short_count(entry.model.parameters),
+                f"{entry.training_minutes:.1f}",
+                "yes" if entry.test_watched else "no",
+                f"`{entry.config_hash[:8]}`",
+            ]
+        )
+    return _table(head, rows)
+
+
+def _incomplete(entries: Sequence[Entry]) -> Iterator[str]:
+    if entries:
+        yield from ("Not ranked:", "")
+        for entry in entries:
+            yield f"- {entry.model.label}, {entry.objective.label}, `{entry.config_hash[:8]}`: {_plain(entry.note)}"
+        yield ""
+
+
+def _search(table: SearchTable) -> Iterator[str]:
+    yield from (f"## Search: {title(table.data)}", "", *(f"> **{warning}**\n" for warning in table.warnings))
+    yield f"{PROTOCOL_NAMES[table.protocol]}. {table.complete} of {table.trials} trials have all their folds. "
+    yield from ("Cross-validation inside the training side; never ranked with the boards above.", "")
+    head = ["Model", "Objective", "Mean Score", "Pooled", "Sp", "Se", "Folds", "Parameters", "Config"]
+    yield from _table(head, [_search_cells(row) for row in table.rows])
+
+
+def _search_cells(row: SearchRow) -> list[str]:
+    return [
+        row.model.label,
+        " ".join([row.objective.label, *settings(row)]),
+        f"**{row.score:.1f}**" + (f" ± {row.score_sd:.1f}" if row.score_sd is not None else ""),
+        f"{row.pooled_score:.1f}" if row.pooled_score is not None else "",
+        f"{row.specificity:.1f}",
+        f"{row.sensitivity:.1f}",
+        f"{row.folds_done}/{row.folds}",
+        short_count(row.model.parameters),
+        f"`{row.config_hash[:8]}`",
+    ]
+
+
+def badge(entry: Entry) -> str:
+    """``champion``, or the registered version."""
+    assert entry.registered is not None
+    return entry.registered.alias or f"v{entry.registered.version}"
+
+
+def bracket(estimate: Estimate) -> str:
+    """The interval, or nothing where it is not defined."""
+    if estimate.low is None or estimate.high is None:
+        return ""
+    return f"[{estimate.low:.1f}, {estimate.high:.1f}]"
+
+
+def _deviation(estimate: Estimate) -> str:
+    return f" ± {estimate.sd:.1f}" if estimate.sd is not None else ""
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield "| " + " | ".join(head) + " |"
+    yield "| " + " | ".join("---" for _ in head) + " |"
+    for row in rows:
+        yield "| " + " | ".join(_plain(cell) for cell in row) + " |"
+    yield ""
+
+
+def _plain(text: str | None) -> str:
+    """Text that cannot break a Markdown table."""
+    return (text or "").replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,184 @@
+"""One Optuna study as the sweep sees it: ask, report, tell, and take up what a killed driver left."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from feature_store.errors import UserError
+from feature_store.settings import Settings
+from orchestrator.pruning import build_pruner
+from search_spaces.schema import Search, SearchSpace
+from workers.config import ExperimentConfig
+from workers.weights import pin_weights
+
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A trial to run."""
+
+    number: int
+    family: str
+    config: ExperimentConfig
+
+
+class Study:
+    """A study that one driver owns. Trial numbers are Optuna's."""
+
+    def __init__(self, space: SearchSpace, settings: Settings) -> None:
+        self.space, self.settings = space, settings
+        self.name = space.study_name
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.study = optuna.create_study(
+            study_name=self.name,
+            storage=open_storage(settings.optuna),
+            direction="maximize",
+            pruner=build_pruner(space.search.pruner),
+            load_if_exists=True,
+        )
+        self.study.sampler = build_sampler(space.search, len(self.study.trials))
+        self.running: dict[int, optuna.Trial] = {}
+
+    @classmethod
+    @contextlib.contextmanager
+    def lease(cls, space: SearchSpace, settings: Settings) -> Iterator[Study]:
+        """Open the study for this driver alone.
+
+        Raises:
+            UserError: another driver on this machine has it.
+        """
+        settings.home.mkdir(parents=True, exist_ok=True)
+        path = settings.home / f".{space.study_name}.lock"
+        with path.open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(
+                    "another driver is running this sweep", where=space.study_name, hint="wait for it, or stop it"
+                ) from error
+            yield cls(space, settings)
+
+    def take_up(self) -> int:
+        """Put trials that a killed driver left unfinished back into the queue, to be asked for first.
+
+        Returns:
+            How many there were. Their finished folds are found in the result store.
+        """
+        stale = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        for trial in stale:
+            self.study.enqueue_trial(trial.params, skip_if_exists=False)
+            self.study._storage.set_trial_user_attr(trial._trial_id, "abandoned", True)
+            self.study.tell(trial.number, state=TrialState.FAIL)
+        return len(stale)
+
+    def ended(self) -> int:
+        """Trials that count: done, pruned, or failed by their own fault."""
+        failed = self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+        return len(self.study.get_trials(deepcopy=False, states=ENDED)) + sum(
+            not trial.user_attrs.get("abandoned") for trial in failed
+        )
+
+    def ask(self) -> Asked:
+        """The next config to try."""
+        trial = self.study.ask()
+        family, content = self.space.suggest(trial)
+        config = pin_weights(ExperimentConfig.parse(content, where=f"trial {trial.number}"), self.settings.weights)
+        trial.set_user_attr("family", family)
+        trial.set_user_attr("config_hash", config.config_hash)
+        trial.set_user_attr("config", config.model_dump(mode="json"))
+        self.running[trial.number] = trial
+        return Asked(trial.number, family, config)
+
+    def report(self, number: int, value: float, step: int) -> bool:
+        """Note the running mean after `step` fold runs; True when the trial should stop."""
+        trial = self.running[number]
+        trial.report(value, step)
+        return trial.should_prune()
+
+    def tell(self, number: int, value: float | None, *, pruned: bool = False, error: str | None = None) -> None:
+        """Close a trial: with its mean, as pruned, or as failed."""
+        trial = self.running.pop(number, None)
+        if trial is None:
+            return
+        if error is not None or value is None or not math.isfinite(value):
+            trial.set_user_attr("error", error or f"its value is {value}")
+            self.study.tell(trial, state=TrialState.FAIL)
+        elif pruned:
+            self.study.tell(trial, state=TrialState.PRUNED)
+        else:
+            self.study.tell(trial, value)
+
+    def abandon(self) -> None:
+        """Leave trials that are still running to the next start."""
+        self.running.clear()
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials that count, in the order of their numbers."""
+        return [trial for trial in self.study.get_trials(deepcopy=False) if not trial.user_attrs.get("abandoned")]
+
+    @staticmethod
+    def describe(trial: FrozenTrial) -> dict[str, Any]:
+        """A trial as plain data, for tables and logs. `value` is the mean over its fold runs so far."""
+        values = list(trial.intermediate_values.values())
+        config = trial.user_attrs.get("config", {})
+        return {
+            "trial": trial.number,
+            "family": trial.user_attrs.get("family", ""),
+            "objective": config.get("objective", {}).get("name", ""),
+            "state": trial.state.name,
+            "value": trial.value if trial.value is not None else (values[-1] if values else None),
+            "fold_runs": len(values),
+            "params": dict(trial.params),
+            "config_hash": trial.user_attrs.get("config_hash", ""),
+            "error": trial.user_attrs.get("error"),
+        }
+
+    def best(self, family: str | None = None) -> FrozenTrial | None:
+        """The completed trial with the highest mean, of one family or of all; of equal ones the first."""
+        done = [trial for trial in self.trials() if trial.state == TrialState.COMPLETE and trial.value is not None]
+        if family is not None:
+            done = [trial for trial in done if trial.user_attrs.get("family") == family]
+        return max(done, key=lambda trial: (trial.value, -trial.number), default=None)
+
+
+def open_storage(location: str) -> optuna.storages.BaseStorage:
+    """A journal file, or a database by its SQLAlchemy URL.
+
+    Raises:
+        UserError: the database cannot be reached.
+    """
+    if "://" not in location:
+        Path(location).parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(JournalFileBackend(location))
+    try:
+        return RDBStorage(location)
+    except Exception as error:  # SQLAlchemy's and the driver's own classes, none of them ours
+        raise UserError(
+            f"Optuna's storage cannot be opened: {type(error).__name__}",
+            where="LUNGTUNE_OPTUNA",
+            hint="is the database up, and its driver installed (pip install lungtune[postgres])?",
+        ) from error
+
+
+def build_sampler(search: Search, trials: int) -> optuna.samplers.BaseSampler:
+    """The sampler of a search space, seeded by how far the study is: a resumed one does not repeat its draws."""
+    seed = search.seed + trials
+    if search.sampler == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    if search.sampler == "qmc":
+        return optuna.samplers.QMCSampler(seed=search.seed, scramble=True)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning, message=".*``group``")
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=search.startup_trials, multivariate=True, group=True)

@@ -1,0 +1,242 @@
+"""A sweep: trials by Ray Tune and Optuna over the result store, then promotion of the best.
+
+Every step asks what is there already, so the same command again goes on where the last one ended, however it ended.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ray import tune
+
+from feature_store.errors import UserError
+from feature_store.settings import Settings
+from feature_store.store import FeatureStore
+from orchestrator.cluster import Cluster, connect
+from orchestrator.folds import outcome, submit
+from orchestrator.plan import check_space
+from orchestrator.registry import Registered, Registry
+from orchestrator.search import FoldScheduler, StudySearcher
+from orchestrator.study import Study
+from orchestrator.tracking import Tracker
+from orchestrator.trial import TrialWork, run_trial
+from search_spaces.schema import SearchSpace
+from workers import provenance
+from workers.config import ExperimentConfig
+from workers.fold import FoldRun, Site, fold_key
+from workers.results import FoldResult, ResultStore
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Something that happened, for whoever watches: its kind, and its facts."""
+
+    kind: str
+    facts: dict[str, Any]
+
+
+Watch = Callable[[Progress], None]
+
+
+@dataclass
+class Finalist:
+    """A config trained on the whole training side, and what its test side said."""
+
+    family: str
+    trial: int
+    search_value: float
+    config: ExperimentConfig
+    results: list[FoldResult] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    registered: Registered | None = None
+
+
+@dataclass
+class SweepOutcome:
+    """What a sweep came to."""
+
+    study: str
+    trials: list[dict[str, Any]]
+    finalists: list[Finalist]
+    fold_runs_trained: int
+    fold_runs_cached: int
+    seconds: float
+
+
+def site_of(settings: Settings) -> Site:
+    """Where fold runs find their data, from this process' settings."""
+    return Site(
+        store=settings.store,
+        results=settings.results,
+        cache=str(settings.cache),
+        weights=str(settings.weights),
+        command=provenance.command_line(),
+        git_commit=provenance.git_commit(),
+    )
+
+
+def run_sweep(space: SearchSpace, settings: Settings, watch: Watch = lambda progress: None) -> SweepOutcome:
+    """Search, promote, register.
+
+    Raises:
+        UserError: something is wrong that would fail every trial; found before anything starts.
+    """
+    started = time.monotonic()
+    store = FeatureStore.open(settings.store)
+    cluster = connect()
+    cluster.check(space.resources)
+    folds = check_space(space, store, settings)
+    work = TrialWork(site_of(settings).keeping(weights=False), space.evaluation, tuple(folds), space.resources)
+    with Study.lease(space, settings) as study, Tracker.open(settings, space, study.name, watch) as tracker:
+        counted = _search(space, settings, cluster, study, tracker, work, watch)
+        finalists = [_promote(finalist, space, settings, store, watch) for finalist in _finalists(space, study)]
+        _register(finalists, space, settings, study, tracker, watch)
+        trials = [study.describe(trial) for trial in study.trials()]
+        tracker.finish_sweep(trials)
+    return SweepOutcome(
+        study.name, trials, finalists, counted["trained"], counted["cached"], time.monotonic() - started
+    )
+
+
+# --- search ---
+
+
+def _search(
+    space: SearchSpace,
+    settings: Settings,
+    cluster: Cluster,
+    study: Study,
+    tracker: Tracker,
+    work: TrialWork,
+    watch: Watch,
+) -> dict[str, int]:
+    """Run the trials that are still missing."""
+    taken_up = study.take_up()
+    missing = space.search.trials - study.ended()
+    slots = min(space.resources.concurrent_trials or cluster.slots(space.resources), max(1, missing))
+    watch(Progress("search", {"study": study.name, "missing": max(0, missing), "taken_up": taken_up, "slots": slots}))
+    counter = _Observer(study, tracker, watch)
+    if missing > 0:
+        deadline = time.monotonic() + space.budget.hours * 3600 if space.budget.hours else None
+        counter.searcher = searcher = StudySearcher(study, deadline)
+        folder = settings.cache / "tune" / f"{study.name}-{int(time.time())}"
+        tune.Tuner(
+            tune.with_resources(tune.with_parameters(run_trial, work=work), {"cpu": 0.001}),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=FoldScheduler(searcher),
+                num_samples=missing,
+                max_concurrent_trials=slots,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=folder.name, storage_path=str(folder.parent), verbose=0, callbacks=[counter]
+            ),
+        ).fit()
+        shutil.rmtree(folder, ignore_errors=True)
+    for trial in study.trials():  # what a killed driver told Optuna but not MLflow
+        tracker.trial_ended(trial)
+    return {"trained": counter.trained, "cached": counter.cached}
+
+
+class _Observer(tune.Callback):
+    """Passes Tune's events on to MLflow and to whoever watches."""
+
+    def __init__(self, study: Study, tracker: Tracker, watch: Watch) -> None:
+        self.study, self.tracker, self.watch = study, tracker, watch
+        self.searcher: StudySearcher | None = None
+        self.trained = self.cached = 0
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        facts = {"trial": trial.config["number"], "family": trial.config["family"]}
+        if result.get("error"):
+            self.watch(Progress("trial_failed", {**facts, "error": result["error"], "config": trial.config["config"]}))
+            return
+        self.trained, self.cached = self.trained + (not result["cached"]), self.cached + result["cached"]
+        self.watch(Progress("fold", {**facts, **result}))
+        self.tracker.fold_done(trial.config["number"], trial.config["config"], result["results"])
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        ended = self.study.study.trials[trial.config["number"]]
+        self.tracker.trial_ended(ended)
+        self.watch(Progress("trial", self.study.describe(ended)))
+
+
+# --- promotion ---
+
+
+def _finalists(space: SearchSpace, study: Study) -> list[Finalist]:
+    """The best config, or the best of each family; the sweep's best first."""
+    families: list[str | None] = [None, *space.family_names] if space.promotion.each_family else [None]
+    found: dict[str, Finalist] = {}
+    for family in families:
+        trial = study.best(family)
+        if trial is None:
+            continue
+        config = ExperimentConfig.model_validate(trial.user_attrs["config"])
+        value = trial.value
+        assert value is not None
+        found.setdefault(config.config_hash, Finalist(trial.user_attrs["family"], trial.number, value, config))
+    if not found:
+        errors = [trial.user_attrs["error"] for trial in study.trials() if trial.user_attrs.get("error")]
+        raise UserError(
+            "no trial was finished",
+            where=study.name,
+            hint=f"first error: {errors[0]}" if errors else "raise search.trials",
+        )
+    return list(found.values())
+
+
+def _promote(finalist: Finalist, space: SearchSpace, settings: Settings, store: FeatureStore, watch: Watch) -> Finalist:
+    """Train a finalist on the whole training side with every seed; the test side is read at the end of each."""
+    config, promotion = finalist.config, space.promotion
+    split = store.split(config.dataset, promotion.split, task=config.task)
+    site, results = site_of(settings), ResultStore.open(settings.results)
+    runs = [FoldRun(config, promotion.split, fold, seed) for seed in promotion.seeds for fold in split.folds()]
+    keys = [fold_key(run, store).hash for run in runs]
+    watch(
+        Progress("promote", {"family": finalist.family, "runs": len(runs), "cached": sum(k in results for k in keys)})
+    )
+    started = {
+        key: submit(run, site, space.resources) for key, run in zip(keys, runs, strict=True) if key not in results
+    }
+    for key, run in zip(keys, runs, strict=True):
+        ended = outcome(started[key]) if key in started else None
+        if ended is not None and ended.error:
+            finalist.errors.append(f"seed {run.seed}, fold {run.fold}: {ended.error}")
+            continue
+        result = results.get(key)
+        assert result is not None
+        finalist.results.append(result)
+        score = result.protocols[config.training.protocol].test.icbhi4
+        facts = {"family": finalist.family, "seed": run.seed, "fold": run.fold, **score.model_dump()}
+        watch(Progress("promoted", facts))
+    return finalist
+
+
+def _register(
+    finalists: list[Finalist],
+    space: SearchSpace,
+    settings: Settings,
+    study: Study,
+    tracker: Tracker,
+    watch: Watch,
+) -> None:
+    """Record every finalist in MLflow and register the sweep's best."""
+    for rank, finalist in enumerate(finalists):
+        if finalist.errors or not finalist.results:
+            watch(Progress("not_promoted", {"family": finalist.family, "errors": finalist.errors}))
+            continue
+        run_id = tracker.promoted(
+            finalist.family, finalist.trial, finalist.search_value, finalist.config, finalist.results
+        )
+        if rank == 0 and run_id is not None:
+            registry = Registry.open(settings)
+            finalist.registered = registry.register(
+                finalist.config, finalist.results, search_value=finalist.search_value, study=study.name, run_id=run_id
+            )
+            watch(Progress("registered", vars(finalist.registered)))

@@ -1,0 +1,361 @@
+"""From results to entries: what is ranked with what, and that every number follows from the predictions."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from leaderboard_results import AST, CL, RECIPES, Recipe, Side, five_fold, fold_result, publish, realistic
+from sklearn.metrics import recall_score, roc_auc_score
+
+from orchestrator.leaderboard.collect import build_board
+from orchestrator.leaderboard.labels import describe_model, describe_objective
+from orchestrator.leaderboard.runs import inner_folds, split_folds
+from orchestrator.leaderboard.schema import Board, Entry, Leaderboard, Table
+from workers.config import ExperimentConfig
+from workers.evaluation import softmax
+from workers.results import PREDICTIONS, RESULT, ResultStore
+
+WATCHED, BEST_MN = RECIPES[0], RECIPES[2]
+CHAMPION = {BEST_MN.config_hash: {"name": "icbhi-lungsound4", "version": 3, "alias": "champion"}}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ResultStore:
+    return realistic(tmp_path_factory.mktemp("results"))
+
+
+@pytest.fixture(scope="module")
+def built(store: ResultStore) -> Leaderboard:
+    return build_board(store, CHAMPION, resamples=2_000)
+
+
+def table_of(board: Board, protocol: str) -> Table:
+    return next(table for table in board.tables if table.protocol == protocol)
+
+
+def entry_of(table: Table, recipe: Recipe) -> Entry:
+    return next(e for e in (*table.entries, *table.incomplete) if e.config_hash == recipe.config_hash)
+
+
+def build(folder: Path, resamples: int = 200) -> Leaderboard:
+    return build_board(ResultStore.open(str(folder)), resamples=resamples)
+
+
+def test_protocols_rank_apart_and_honest_ones_come_first(built: Leaderboard):
+    (board,) = built.boards
+    assert [(table.protocol, table.honest) for table in board.tables] == [
+        ("validation", True),
+        ("last", True),
+        ("test_best", False),
+    ]
+    assert {len(table.entries) for table in board.tables[:2]} == {len(RECIPES)}
+    assert [entry.config_hash for entry in table_of(board, "test_best").entries] == [WATCHED.config_hash]
+    ids = [entry.id for table in board.tables for entry in table.entries]
+    assert len(set(ids)) == len(ids)
+
+
+def test_ranks_follow_the_score_and_say_what_they_do_not_separate(built: Leaderboard):
+    for table in built.boards[0].tables:
+        means = [entry.numbers.score.mean for entry in table.entries]
+        assert means == sorted(means, reverse=True)
+        assert [entry.rank for entry in table.entries] == list(range(1, len(means) + 1))
+        leader = table.entries[0]
+        assert leader.separable is None
+        for entry in table.entries[1:]:
+            assert entry.numbers.score.low < entry.numbers.score.mean < entry.numbers.score.high
+            assert entry.separable is (entry.numbers.score.high < leader.numbers.score.low)
+    assert {e.separable for e in table_of(built.boards[0], "last").entries} == {None, True, False}
+
+
+def test_numbers_follow_from_the_predictions(store: ResultStore, built: Leaderboard):
+    entry = entry_of(table_of(built.boards[0], "last"), WATCHED)
+    seeds = []
+    for name in entry.results:
+        rows = store.predictions(name).filter(np.asarray(store.predictions(name)["protocol"]) == "last")
+        logits, labels = np.array(rows["logits"].to_pylist()), np.array(rows["label"])
+        predicted, abnormal = logits.argmax(axis=1), labels > 0
+        seeds.append(
+            (
+                100 * recall_score(labels == 0, predicted == 0),
+                100 * recall_score(labels[abnormal], predicted[abnormal], labels=[1, 2, 3], average="micro"),
+                100 * recall_score(abnormal, predicted > 0),
+                100 * recall_score(labels, predicted, average="macro"),
+                roc_auc_score(labels, softmax(logits), multi_class="ovr"),
+            )
+        )
+    sp, se, se2, uar, auroc = np.array(seeds).T
+    numbers = entry.numbers
+    assert len(seeds) == 3
+    assert numbers.specificity.mean == pytest.approx(sp.mean())
+    assert numbers.sensitivity.mean == pytest.approx(se.mean())
+    assert numbers.score.mean == pytest.approx((sp + se).mean() / 2)
+    assert numbers.score.sd == pytest.approx(((sp + se) / 2).std(ddof=1))
+    assert numbers.icbhi2_score.mean == pytest.approx((sp + se2).mean() / 2)
+    assert numbers.uar.mean == pytest.approx(uar.mean())
+    assert numbers.auroc.mean == pytest.approx(auroc.mean())
+    assert numbers.pooled_score is None
+    assert [row.score for row in entry.seeds] == pytest.approx((sp + se) / 2)
+    assert np.sum(entry.confusion) == 3 * 920
+
+
+def test_what_a_reader_asks_of_an_entry(built: Leaderboard):
+    watched = entry_of(table_of(built.boards[0], "validation"), WATCHED)
+    assert (watched.model.label, watched.objective.label) == ("AST base", "Patch-Mix CL")
+    assert watched.objective.settings == {"α": 1.0, "τ": 0.06, "β": 1.0}
+    assert watched.model.pretrained == "deit_base.pt"
+    assert (watched.test_watched, watched.test_reads) == (True, 13)
+    assert watched.training_minutes == pytest.approx(52)
+    assert [(curve.seed, curve.chosen, len(curve.validation)) for curve in watched.curves] == [
+        (0, 5, 12),
+        (1, 6, 12),
+        (2, 7, 12),
+    ]
+    unwatched = entry_of(table_of(built.boards[0], "validation"), BEST_MN)
+    assert (unwatched.test_watched, unwatched.test_reads) == (False, 1)
+
+
+def test_entries_of_one_model_and_objective_say_in_what_they_differ(built: Leaderboard):
+    table = table_of(built.boards[0], "last")
+    differs = {e.config_hash: e.differs for e in table.entries}
+    assert differs[RECIPES[2].config_hash] == {"optim.lr": 0.001}
+    assert differs[RECIPES[3].config_hash] == {"optim.lr": 0.0001}
+    assert differs[WATCHED.config_hash] == {}
+
+
+def test_the_champion_wears_its_badge(built: Leaderboard):
+    for table in built.boards[0].tables[:2]:
+        badges = {entry.config_hash: entry.registered for entry in table.entries if entry.registered}
+        assert list(badges) == [BEST_MN.config_hash]
+        assert badges[BEST_MN.config_hash].model_dump() == {
+            "name": "icbhi-lungsound4",
+            "version": "3",
+            "alias": "champion",
+        }
+
+
+def test_inner_folds_make_a_table_of_their_own(built: Leaderboard):
+    assert [board.data.split for board in built.boards] == ["official"]
+    assert [(t.data.split, t.protocol) for t in built.search] == [
+        ("official-inner5", "validation"),
+        ("official-inner5", "last"),
+    ]
+    table = built.search[1]
+    assert table.trials == len(RECIPES) + 8
+    assert table.complete == table.trials - 3
+    assert all(row.folds_done == row.folds == 5 for row in table.rows)
+    for _, rows in itertools.groupby(sorted(table.rows, key=lambda r: r.model.family), lambda r: r.model.family):
+        assert len(list(rows)) <= 5
+    ranked = {e.config_hash: e.id for e in table_of(built.boards[0], "last").entries}
+    assert {r.config_hash: r.ranked_as for r in table.rows if r.ranked_as} == {
+        r.config_hash: ranked[r.config_hash] for r in table.rows if r.config_hash in ranked
+    }
+    assert any(row.ranked_as for row in table.rows)
+
+
+def test_five_folds_give_mean_and_pooled_score(tmp_path: Path):
+    store = five_fold(tmp_path)
+    built = build_board(store, resamples=500)
+    (board,) = built.boards
+    table = table_of(board, "last")
+    (entry,) = table.entries
+    by_seed: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+    scores: dict[int, list[float]] = {}
+    for name in entry.results:
+        result = store.get(name)
+        rows = store.predictions(name).filter(np.asarray(store.predictions(name)["protocol"]) == "last")
+        predicted, labels = np.array(rows["logits"].to_pylist()).argmax(axis=1), np.array(rows["label"])
+        by_seed.setdefault(result.key.seed, []).append((predicted, labels))
+        scores.setdefault(result.key.seed, []).append(result.protocols["last"].test.icbhi4.score)
+    pooled = []
+    for folds in by_seed.values():
+        predicted, labels = (np.concatenate(part) for part in zip(*folds, strict=True))
+        hit, normal = predicted == labels, labels == 0
+        pooled.append(50 * (hit[normal].mean() + hit[~normal].mean()))
+    assert entry.numbers.score.mean == pytest.approx(np.mean([np.mean(s) for s in scores.values()]))
+    assert entry.numbers.pooled_score.mean == pytest.approx(np.mean(pooled))
+    assert entry.numbers.score.low < entry.numbers.score.mean < entry.numbers.score.high
+    assert board.data.test_cycles == 5 * 260
+    assert [len(row.fold_scores) for row in entry.seeds] == [5, 5]
+
+
+def test_an_entry_that_lacks_a_fold_is_listed_and_not_ranked(tmp_path: Path):
+    five_fold(tmp_path)
+    table = table_of(build(tmp_path).boards[0], "validation")
+    (left,) = table.incomplete
+    assert (left.rank, left.numbers, left.note) == (None, None, "4 of 5 folds done")
+
+
+def test_a_seed_that_lacks_a_fold_does_not_count(tmp_path: Path):
+    store = ResultStore.open(str(tmp_path))
+    side = Side("five-fold", patients=20, cycles=200)
+    publish(store, BEST_MN, side, range(5), [0, 1])
+    publish(store, BEST_MN, side, range(3), [2])
+    (entry,) = table_of(build(tmp_path).boards[0], "last").entries
+    assert [row.seed for row in entry.seeds] == [0, 1]
+    assert len(entry.results) == 10
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Side("official-no-overlap"),
+        Side(recordings=920),
+        Side(synthetic=True),
+        Side(recordings=199, recordings_listed=199),
+    ],
+    ids=["split", "part", "synthetic", "extent"],
+)
+def test_other_data_are_another_board(tmp_path: Path, other: Side):
+    store = ResultStore.open(str(tmp_path))
+    publish(store, RECIPES[0], Side(), seeds=[0])
+    publish(store, RECIPES[2], other, seeds=[0])
+    boards = build(tmp_path).boards
+    assert len(boards) == len({board.id for board in boards}) == 2
+    assert all(len(table.entries) == 1 for board in boards for table in board.tables)
+
+
+def test_warnings_name_the_part_the_synthetic_and_the_patients_on_both_sides(tmp_path: Path):
+    store = ResultStore.open(str(tmp_path))
+    publish(store, RECIPES[2], Side(), seeds=[0])
+    publish(store, RECIPES[2], Side(synthetic=True, both_sides=()), seeds=[0])
+    publish(store, RECIPES[2], Side(recordings=920, both_sides=()), seeds=[0])
+    whole, part, synthetic = build(tmp_path).boards
+    assert whole.warnings == []
+    assert "199 of 920 recordings" in part.warnings[0]
+    assert "156 and 218" in part.warnings[1]
+    assert len(synthetic.warnings) == 1
+    assert "Synthetic" in synthetic.warnings[0]
+
+
+def test_other_semantics_or_data_are_another_entry(tmp_path: Path):
+    store = ResultStore.open(str(tmp_path))
+    publish(store, RECIPES[2], Side(), seeds=[0])
+    for change in ({"semantics": 2}, {"data_hash": "0" * 16}):
+        result, predictions = fold_result(RECIPES[2], Side(), 0, 0)
+        key = result.key.model_copy(update=change)
+        store.publish(result.model_copy(update={"key": key, "hash": key.hash}), {PREDICTIONS: predictions})
+    table = table_of(build(tmp_path).boards[0], "last")
+    assert [len(entry.seeds) for entry in table.entries] == [1, 1, 1]
+    assert [entry.rank for entry in table.entries] == [1, 1, 1]  # the same predictions: tied
+
+
+def test_a_score_that_was_tampered_with_is_not_ranked(tmp_path: Path):
+    store = ResultStore.open(str(tmp_path))
+    (name,) = publish(store, RECIPES[2], Side(), seeds=[0])
+    path = tmp_path / name[:2] / name / RESULT
+    content = json.loads(path.read_text())
+    content["protocols"]["last"]["test"]["icbhi4"]["score"] += 5.0
+    path.write_text(json.dumps(content))
+    board = build(tmp_path).boards[0]
+    assert table_of(board, "last").entries == []
+    assert "by its predictions" in table_of(board, "last").incomplete[0].note
+    assert len(table_of(board, "validation").entries) == 1
+
+
+def test_a_test_side_with_fewer_cycles_is_not_ranked(tmp_path: Path):
+    store = ResultStore.open(str(tmp_path))
+    publish(store, RECIPES[2], Side(), seeds=[0])
+    publish(store, RECIPES[4], Side(cycles=900), seeds=[0])
+    table = table_of(build(tmp_path).boards[0], "last")
+    assert [entry.config_hash for entry in table.entries] == [RECIPES[2].config_hash]
+    assert table.incomplete[0].note == "tested on 900 of 920 cycles"
+
+
+def test_a_result_that_cannot_be_read_is_named_and_the_rest_is_built(tmp_path: Path):
+    store = ResultStore.open(str(tmp_path))
+    first, second = publish(store, RECIPES[2], Side(), seeds=[0, 1])
+    (tmp_path / first[:2] / first / RESULT).write_text('{"schema": 7}')
+    built = build(tmp_path)
+    assert [problem.result for problem in built.problems] == [first]
+    assert built.results == 1
+    assert table_of(built.boards[0], "last").entries[0].results == [second]
+
+
+def test_an_entry_without_its_predictions_is_not_ranked(tmp_path: Path):
+    store = ResultStore.open(str(tmp_path))
+    (name,) = publish(store, RECIPES[2], Side(), seeds=[0])
+    (tmp_path / name[:2] / name / PREDICTIONS).unlink()
+    table = table_of(build(tmp_path).boards[0], "last")
+    assert table.entries == []
+    assert PREDICTIONS in table.incomplete[0].note
+
+
+def test_predictions_are_read_once_and_only_where_they_are_shown(tmp_path: Path):
+    class Counting(ResultStore):
+        asked: list[str] = []  # noqa: RUF012
+
+        def predictions(self, result_hash: str, side: str = "test"):
+            self.asked.append(result_hash)
+            return super().predictions(result_hash, side)
+
+    store = Counting.open(str(tmp_path))
+    assert isinstance(store, Counting)
+    inner = Side("official-inner5", patients=8, cycles=60)
+    best = Recipe({**AST, "size": "small"}, CL, skill=2.5)
+    shown = publish(store, RECIPES[2], Side(), seeds=[0]) + publish(store, best, inner, range(5), [0])
+    for index in range(6):  # five of them stand below the best: one is not shown
+        names = publish(store, replace(best, skill=1.5 - 0.2 * index, lr=0.01 * (index + 1)), inner, range(5), [0])
+        shown += names if index < 4 else []
+    publish(store, replace(best, lr=0.5), inner, range(2), [0])
+    build_board(store, resamples=100)
+    assert sorted(store.asked) == sorted(shown)
+
+
+def test_an_empty_store_gives_an_empty_board(tmp_path: Path):
+    built = build(tmp_path / "nothing")
+    assert (built.results, built.boards, built.search, built.published) == (0, [], [], [])
+
+
+def test_published_results_are_there_for_icbhi(built: Leaderboard):
+    assert len(built.published) == 48
+    top = next(row for row in built.published if row.method == "Patch-Mix CL (Bae et al.)" and row.metric == "icbhi4")
+    assert (top.score, top.specificity, top.sensitivity, top.selection) == (62.37, 81.66, 43.07, "test_best")
+
+
+@pytest.mark.parametrize(
+    ("split", "inner", "folds"),
+    [
+        ("official", None, 1),
+        ("five-fold", None, 5),
+        ("official-inner5", 5, 5),
+        ("official-no-overlap-inner3", 3, 3),
+        ("five-fold-inner4", 4, 20),
+        ("official-inner", None, 1),
+    ],
+)
+def test_folds_by_the_splits_name(split: str, inner: int | None, folds: int):
+    assert (inner_folds(split), split_folds(split)) == (inner, folds)
+
+
+@pytest.mark.parametrize(
+    ("model", "objective", "labels"),
+    [
+        ({"name": "cnn6"}, {"name": "ce"}, ("CNN6", "Cross entropy", {})),
+        (
+            {"name": "mn", "width": 1.0},
+            {"name": "ce", "class_weights": "inverse"},
+            ("MobileNet mn10", "Cross entropy", {"weights": "inverse"}),
+        ),
+        ({"name": "crnn"}, {"name": "ce", "label_smoothing": 0.1}, ("CRNN 64×2", "Cross entropy", {"smoothing": 0.1})),
+        (
+            {"name": "ast", "size": "tiny", "depth": 4},
+            {"name": "patchmix"},
+            ("AST tiny, 4 blocks", "Patch-Mix", {"β": 1.0}),
+        ),
+        (
+            {"name": "ast"},
+            {"name": "patchmix_cl", "tau": 0.1, "negative_pair": "diff_label"},
+            ("AST base", "Patch-Mix CL", {"α": 1.0, "τ": 0.1, "β": 1.0, "negative_pair": "diff_label"}),
+        ),
+    ],
+)
+def test_real_configs_are_named_for_people(model: dict, objective: dict, labels: tuple):
+    config = ExperimentConfig.parse({"feature": "fbank", "model": model, "objective": objective})
+    dump = config.model_dump(mode="json")
+    described = describe_objective(dump)
+    assert (describe_model(dump, 1).label, described.label, described.settings) == labels

@@ -1,0 +1,153 @@
+"""The board's statistics against plain loops, closed forms, scikit-learn and scipy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn.metrics import recall_score
+
+from orchestrator.leaderboard import statistics
+from workers.evaluation import evaluate
+
+
+def some_predictions(seed: int = 0, patients: int = 20, cycles: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    labels = generator.choice(4, cycles, p=[0.5, 0.25, 0.15, 0.1])
+    predicted = np.where(generator.random(cycles) < 0.6, labels, generator.integers(0, 4, cycles))
+    return predicted, labels, np.array([f"p{i:02d}" for i in generator.integers(0, patients, cycles)])
+
+
+def sklearn_score(predicted: np.ndarray, labels: np.ndarray) -> float:
+    """Score by scikit-learn: recall of normal, and of the abnormal classes weighted by their size."""
+    normal = recall_score(labels == 0, (predicted == 0) & (labels == 0))
+    abnormal = labels > 0
+    exact = recall_score(labels[abnormal], predicted[abnormal], average="micro", labels=[1, 2, 3])
+    return 50.0 * (normal + exact)
+
+
+def test_score_of_all_patients_is_the_evaluations():
+    predicted, labels, patients = some_predictions()
+    hits = statistics.patient_hits(predicted, labels, patients)
+    assert hits.score == pytest.approx(evaluate(np.eye(4)[predicted], labels).icbhi4.score)
+    assert hits.score == pytest.approx(sklearn_score(predicted, labels))
+    assert hits.counts[:, [1, 3]].sum() == len(labels)
+
+
+def test_bootstrap_equals_a_plain_loop():
+    predicted, labels, patients = some_predictions()
+    hits = statistics.patient_hits(predicted, labels, patients)
+    fast = statistics.bootstrap([hits], resamples=150, seed=3)
+    slow = []
+    for draw in statistics.draws(len(hits.patients), 150, 3):
+        rows = [row for name, times in zip(hits.patients, draw, strict=True) for _ in range(int(times))
+                for row in np.flatnonzero(patients == name)]  # fmt: skip
+        slow.append(sklearn_score(predicted[rows], labels[rows]))
+    np.testing.assert_allclose(fast, slow, rtol=1e-5)
+
+
+def test_interval_agrees_with_scipy():
+    predicted, labels, patients = some_predictions(1, patients=40, cycles=1500)
+    hits = statistics.patient_hits(predicted, labels, patients)
+    own = statistics.interval(statistics.bootstrap([hits], resamples=10_000))
+    other = stats.bootstrap(
+        (np.arange(40),),
+        lambda rows, axis: statistics.scores(hits.counts[rows].sum(axis=-2)),
+        n_resamples=10_000,
+        method="percentile",
+        rng=np.random.default_rng(9),
+        vectorized=True,
+    ).confidence_interval
+    assert own == pytest.approx((other.low, other.high), abs=0.25)
+
+
+def test_deviation_has_its_closed_form_for_equal_patients():
+    generator = np.random.default_rng(2)
+    rate = generator.uniform(0.3, 0.9, 50)  # 10 normal and 10 abnormal cycles each, all abnormal ones hit
+    counts = np.stack([rate * 10, np.full(50, 10.0), np.full(50, 10.0), np.full(50, 10.0)], axis=1)
+    samples = statistics.bootstrap([statistics.PatientHits(tuple(map(str, range(50))), counts)])
+    assert samples.std() == pytest.approx(50.0 * rate.std() / np.sqrt(50), rel=0.03)
+    assert samples.mean() == pytest.approx(50.0 * (rate.mean() + 1), abs=0.1)
+
+
+def test_cycles_of_one_patient_are_not_taken_for_independent():
+    labels = np.repeat([0, 1], 600)
+    patients = np.tile(np.repeat(np.arange(20), 30), 2).astype(str)
+    predicted = np.where(patients.astype(int) % 2 == 0, labels, 3)  # half the patients always right
+    by_patient = statistics.bootstrap([statistics.patient_hits(predicted, labels, patients)])
+    by_cycle = statistics.bootstrap(
+        [statistics.patient_hits(predicted, labels, [f"{i:04d}" for i in range(1200)])], 500
+    )
+    assert by_patient.std() > 3 * by_cycle.std()
+
+
+def test_draws_are_fair_repeatable_and_shared():
+    draws = statistics.draws(7, 20_000, 1)
+    assert draws.shape == (20_000, 7)
+    assert (draws.sum(axis=1) == 7).all()
+    np.testing.assert_allclose(draws.mean(axis=0), 1.0, atol=0.03)
+    assert draws is statistics.draws(7, 20_000, 1)
+    assert not np.array_equal(draws, statistics.draws(7, 20_000, 2))
+    with pytest.raises(ValueError, match="read-only"):
+        draws[0, 0] = 1
+
+
+def test_folds_are_drawn_apart_and_averaged():
+    folds = [statistics.patient_hits(*some_predictions(seed)) for seed in (0, 1, 2)]
+    samples = statistics.bootstrap(folds, resamples=4_000)
+    assert samples.mean() == pytest.approx(np.mean([fold.score for fold in folds]), abs=0.5)
+    alone = [statistics.bootstrap([fold], resamples=4_000).std() for fold in folds]
+    assert samples.std() == pytest.approx(np.sqrt(np.sum(np.square(alone))) / 3, rel=0.08)  # independent folds
+
+
+def test_mean_over_seeds_is_the_mean_of_the_seeds_scores():
+    _, labels, patients = some_predictions()
+    generator = np.random.default_rng(5)
+    seeds = [statistics.patient_hits(generator.integers(0, 4, len(labels)), labels, patients) for _ in range(3)]
+    assert statistics.mean_over_seeds(seeds).score == pytest.approx(np.mean([seed.score for seed in seeds]))
+
+
+def test_seeds_tested_on_different_cycles_are_refused():
+    predicted, labels, patients = some_predictions()
+    hits = statistics.patient_hits(predicted, labels, patients)
+    fewer = statistics.patient_hits(predicted[:-1], labels[:-1], patients[:-1])
+    with pytest.raises(ValueError, match="different cycles"):
+        statistics.mean_over_seeds([hits, fewer])
+
+
+def test_resamples_without_an_abnormal_cycle_are_left_out():
+    labels = np.array([0] * 30 + [1] * 3)
+    patients = np.array([f"p{i % 10}" for i in range(30)] + ["p9"] * 3)
+    samples = statistics.bootstrap([statistics.patient_hits(labels, labels, patients)], resamples=5_000)
+    assert np.isnan(samples).mean() == pytest.approx(0.9**10, abs=0.02)  # p9 is not drawn
+    assert statistics.interval(samples) == (100.0, 100.0)
+
+
+def test_no_interval_where_no_resample_has_a_score():
+    labels = np.zeros(10, dtype=int)
+    hits = statistics.patient_hits(labels, labels, [f"p{i}" for i in range(10)])
+    assert statistics.interval(statistics.bootstrap([hits], resamples=100)) is None
+    assert hits.score == pytest.approx(evaluate(np.eye(4)[labels], labels).icbhi4.score) == 50.0
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 100), min_size=2, max_size=8))
+def test_mean_and_sd_are_numpys(values: list[float]):
+    mean, sd = statistics.mean_and_sd(values)
+    assert mean == pytest.approx(np.mean(values), abs=1e-9)
+    assert sd == pytest.approx(np.std(values, ddof=1), abs=1e-9)
+
+
+def test_one_seed_has_no_deviation():
+    assert statistics.mean_and_sd([51.2]) == (51.2, None)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "together"),
+    [((1, 2), (3, 4), False), ((1, 3), (3, 4), True), ((1, 9), (3, 4), True), ((5, 6), (3, 4), False)],
+)
+def test_overlap(first: tuple[float, float], second: tuple[float, float], together: bool):
+    assert statistics.overlap(first, second) is together
+    assert statistics.overlap(second, first) is together
