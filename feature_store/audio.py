@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from feature_store.datasets.audio_header import read_header
 from feature_store.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,23 +33,23 @@ def decode(path: Path) -> tuple[np.ndarray, int]:
     """A mono file's samples in [-1, 1], float32, and its rate in Hz; WAV or FLAC of 16, 24 or 32 bit.
 
     Raises:
-        UserError: the file is empty, truncated, not audio or not mono.
+        UserError: the file is missing, empty, truncated, not audio or not mono.
     """
     import soundfile
 
     try:
+        _, problems = read_header(path)  # libsndfile alone takes a cut WAV for a shorter one
+        for problem in problems:
+            if problem.severity == "error":
+                raise UserError(problem.what, where=problem.where, hint=problem.hint or None)
         with soundfile.SoundFile(path) as file:
-            declared, channels, rate = file.frames, file.channels, file.samplerate
-            samples = file.read(dtype="float32", always_2d=True)
+            declared, rate = file.frames, file.samplerate
+            samples = file.read(dtype="float32")
     except (soundfile.LibsndfileError, OSError) as error:
         raise UserError("is not an audio file that can be read", where=str(path), hint=str(error)) from error
-    if channels != 1:
-        raise UserError(f"has {channels} channels, not one", where=str(path), hint="mix it down or pick one channel")
-    if not len(samples):
-        raise UserError("has no samples", where=str(path))
     if len(samples) < declared:
         raise UserError(f"is truncated: {len(samples)} of {declared} samples", where=str(path))
-    return samples[:, 0], rate
+    return samples, rate
 
 
 def resample(waveform: np.ndarray, rate: int, target: int) -> np.ndarray:

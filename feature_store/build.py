@@ -210,10 +210,14 @@ def _previous(store: FeatureStore, dataset: str, spec: Spec) -> Manifest:
 def _live_parts(storage: Storage, folder: str, old: Manifest, live: dict[str, RecordingEntry]) -> list[Part]:
     """Parts of which every row is live: as they are, or what is live of them written anew. Updates `live`."""
     parts = []
+    there = set(storage.list(folder))
     for part in old.parts:
         members = {name for name, entry in old.recordings.items() if entry.part == part.file}
         kept = members & live.keys()
-        if kept == members:
+        if f"{folder}/{part.file}" not in there:  # deleted: its recordings are computed again
+            for name in kept:
+                del live[name]
+        elif kept == members:
             parts.append(part)
         elif kept:
             rewritten = keep_rows(storage, folder, part, kept)
@@ -237,8 +241,10 @@ def _commit(
     cycles = corpus.cycle_table()
     usable = pa.array([recording in entries for recording in cycles["recording"].to_pylist()])
     cycles = cycles.filter(usable)
-    hashes = pa.array([audio_hashes[recording] for recording in cycles["recording"].to_pylist()], pa.string())
-    cycles = cycles.append_column("audio_hash", hashes)
+    annotation_hashes = {recording.name: recording.annotation_hash for recording in corpus.recordings}
+    for column, hashes in (("audio_hash", audio_hashes), ("annotation_hash", annotation_hashes)):
+        of_cycles = [hashes[recording] for recording in cycles["recording"].to_pylist()]
+        cycles = cycles.append_column(column, pa.array(of_cycles, pa.string()))
     storage.write(f"{name}/cycles.parquet", _parquet(cycles))
     ids = set(cycles["cycle_id"].to_pylist())
     for split in corpus.splits().values():
@@ -253,6 +259,9 @@ def _commit(
     for key in storage.list(folder):
         if key.endswith(".parquet") and key not in named:
             storage.delete(key)
+    if place := storage.local_path(folder):
+        for leftover in place.glob(".*"):  # of a build that was killed while writing: this one holds the lock
+            leftover.unlink()
 
 
 def _manifest(spec: Spec, parts: list[Part], entries: dict[str, RecordingEntry]) -> Manifest:

@@ -25,7 +25,7 @@ class Storage(Protocol):
     def exists(self, key: str) -> bool: ...
 
     def list(self, prefix: str) -> list[str]:
-        """All keys under a folder, sorted."""
+        """All keys under a folder, sorted; hidden files are locks and what a killed writer left."""
 
     def delete(self, key: str) -> None:
         """Remove a key; a missing one is no error."""
@@ -48,7 +48,10 @@ class LocalStorage:
 
     def write(self, key: str, data: bytes) -> None:
         temporary = self._write_beside(key, data)
-        temporary.replace(self.root / key)
+        try:
+            temporary.replace(self.root / key)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def write_if_absent(self, key: str, data: bytes) -> bool:
         temporary = self._write_beside(key, data)
@@ -67,7 +70,8 @@ class LocalStorage:
         folder = self.root / prefix
         if not folder.is_dir():
             return []
-        return sorted(path.relative_to(self.root).as_posix() for path in folder.rglob("*") if path.is_file())
+        files = (path.relative_to(self.root) for path in folder.rglob("*") if path.is_file())
+        return sorted(file.as_posix() for file in files if not any(part.startswith(".") for part in file.parts))
 
     def delete(self, key: str) -> None:
         (self.root / key).unlink(missing_ok=True)
@@ -115,7 +119,8 @@ class S3Storage:
         try:
             self.client.put_object(Bucket=self.bucket, Key=self._key(key), Body=data, IfNoneMatch="*")
         except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] in {409, 412}:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            if status == 412 or (status == 409 and self.exists(key)):  # 409: another write was under way
                 return False
             raise
         return True
@@ -132,7 +137,8 @@ class S3Storage:
         return True
 
     def list(self, prefix: str) -> list[str]:
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self._key(prefix))
+        folder = self._key(f"{prefix.rstrip('/')}/" if prefix else "")
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=folder)
         cut = len(self.prefix) + 1 if self.prefix else 0
         return sorted(item["Key"][cut:] for page in pages for item in page.get("Contents", []))
 
@@ -160,7 +166,7 @@ def open_storage(uri: str) -> Storage:
         return LocalStorage(Path(uri))
     if scheme == "file":
         return LocalStorage(Path(rest))
-    if scheme == "s3" and rest.strip("/"):
-        bucket, _, prefix = rest.partition("/")
+    bucket, _, prefix = rest.partition("/")
+    if scheme == "s3" and bucket:
         return S3Storage(bucket, prefix)
     raise UserError(f"'{uri}' is no place for files", hint="use a folder or s3://bucket/prefix")

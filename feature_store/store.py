@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from feature_store.errors import UserError, nearest
 from feature_store.features import NAMED, Spec
 from feature_store.manifest import VERSION as MANIFEST_VERSION
-from feature_store.manifest import Manifest
+from feature_store.manifest import Manifest, recording_key
 from feature_store.parts import read_table, values_of
 from feature_store.splits import SplitTable, inner_folds
 from feature_store.storage import Storage, open_storage
@@ -95,12 +95,13 @@ class FeatureStore:
             raise UserError(f"the store has no dataset '{name}'", where=self.uri, hint=hint) from None
 
     def cycles(self, dataset: str) -> pa.Table:
-        """One row a cycle, sorted as the corpus is: who, where, when, labels, and the hash of its audio."""
+        """One row a cycle, sorted as the corpus is: who, where, when, labels, and the hashes of audio and annotation."""
         self.dataset(dataset)
         return pq.read_table(io.BytesIO(self.storage.read(f"{dataset}/cycles.parquet")))
 
     def splits(self, dataset: str) -> list[str]:
         """Names of the stored splits; ``<name>-inner<k>`` is made of any of them."""
+        self.dataset(dataset)
         keys = self.storage.list(f"{dataset}/splits")
         return [Path(key).stem for key in keys if key.endswith(".parquet")]
 
@@ -126,6 +127,7 @@ class FeatureStore:
 
     def manifests(self, dataset: str) -> list[Manifest]:
         """All built features of a dataset."""
+        self.dataset(dataset)
         keys = [key for key in self.storage.list(f"{dataset}/features") if key.endswith("/manifest.json")]
         return [self._read_manifest(key) for key in keys]
 
@@ -152,12 +154,17 @@ class FeatureStore:
         """Map a feature: the first caller on a node lays it out in the cache, all others map the same bytes.
 
         Raises:
-            UserError: it has not been built, a part of it is damaged, or its audio has changed since.
+            UserError: it has not been built, a part of it is damaged or gone, or a recording has changed since.
         """
-        try:
-            return self._map(dataset, self.manifest(dataset, feature_id), cache / "features")
-        except FileNotFoundError:  # rebuilt in between: its parts are others now
-            return self._map(dataset, self.manifest(dataset, feature_id), cache / "features")
+        manifest = self.manifest(dataset, feature_id)
+        while True:
+            try:
+                return self._map(dataset, manifest, cache / "features")
+            except FileNotFoundError as error:
+                before, manifest = manifest, self.manifest(dataset, feature_id)
+                if manifest == before:  # else rebuilt in between: its parts are others now
+                    hint = "run `lungtune features build` for it again"
+                    raise UserError("a part of the feature is missing", where=str(error), hint=hint) from error
 
     def verify(self, dataset: str, feature_id: str) -> list[str]:
         """Read every part again; returns what is wrong, in words."""
@@ -235,10 +242,14 @@ class FeatureStore:
         temporary.replace(path)
 
     def _check_fresh(self, dataset: str, manifest: Manifest) -> None:
-        """Refuse a feature whose audio has been replaced since it was computed."""
-        cycles = self.cycles(dataset)
-        audio = dict(zip(cycles["recording"].to_pylist(), cycles["audio_hash"].to_pylist(), strict=True))
-        changed = [n for n, entry in manifest.recordings.items() if audio.get(n, entry.audio_hash) != entry.audio_hash]
+        """Refuse a feature of which a recording's audio or annotation has been replaced since it was computed."""
+        cycles = self.cycles(dataset).select(["recording", "audio_hash", "annotation_hash"])
+        now = {name: hashes for name, *hashes in zip(*(column.to_pylist() for column in cycles.columns), strict=True)}
+        changed = [
+            name
+            for name, entry in manifest.recordings.items()
+            if name in now and recording_key(*now[name], manifest.feature_id) != entry.key
+        ]
         if changed:
             raise UserError(
                 f"feature {manifest.feature_id} is out of date: {len(changed)} recordings have changed, "

@@ -14,7 +14,8 @@ from feature_store.features import resolve_feature
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
 from orchestrator.cluster import connect
-from orchestrator.sweep import SweepOutcome, Watch, run_sweep
+from orchestrator.events import Watch
+from orchestrator.sweep import SweepOutcome, run_sweep
 from search_spaces.schema import SearchSpace
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "demo.yaml"

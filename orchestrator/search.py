@@ -9,8 +9,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from orchestrator.study import Study
-
-VALUE, STEP, OF = "value", "fold_runs", "fold_runs_in_all"
+from orchestrator.trial import OF, STEP, VALUE
 
 
 class StudySearcher(Searcher):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +16,7 @@ from feature_store.errors import UserError
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
 from orchestrator.cluster import Cluster, connect
+from orchestrator.events import Progress, Watch
 from orchestrator.folds import outcome, submit
 from orchestrator.plan import check_space
 from orchestrator.registry import Registered, Registry
@@ -29,17 +29,6 @@ from workers import provenance
 from workers.config import ExperimentConfig
 from workers.fold import FoldRun, Site, fold_key
 from workers.results import FoldResult, ResultStore
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Something that happened, for whoever watches: its kind, and its facts."""
-
-    kind: str
-    facts: dict[str, Any]
-
-
-Watch = Callable[[Progress], None]
 
 
 @dataclass

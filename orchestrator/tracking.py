@@ -7,9 +7,10 @@ server never stops a sweep: what it missed is written when the trial ends, or by
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from requests.exceptions import RequestException
 
 from feature_store.settings import Settings
+from orchestrator.events import Progress, Watch
 from orchestrator.figures import confusion_figure
 from search_spaces.schema import SearchSpace
 from workers.config import ExperimentConfig
@@ -57,31 +59,38 @@ def experiment_id(client: MlflowClient, name: str, settings: Settings) -> str:
 class Tracker:
     """Writes one sweep to MLflow."""
 
-    def __init__(
-        self, client: MlflowClient, experiment: str, settings: Settings, space: SearchSpace, study: str, lost: Callable
-    ) -> None:
-        self.client, self.experiment, self.space, self.study, self.lost = client, experiment, space, study, lost
+    def __init__(self, settings: Settings, space: SearchSpace, study: str, watch: Watch) -> None:
+        self.settings, self.space, self.study, self.watch = settings, space, study, watch
+        self.client = connect(settings)
         self.results = ResultStore.open(settings.results)
         self.run_ids: dict[str, str] = {}
         self.logged: dict[str, set[str]] = {}
-        self.parent = self._run(study, study, {"lungtune.kind": "sweep", "mlflow.note.content": space.description})
 
     @classmethod
     @contextlib.contextmanager
-    def open(
-        cls, settings: Settings, space: SearchSpace, study: str, watch: Callable[[Any], None]
-    ) -> Iterator[Tracker]:
+    def open(cls, settings: Settings, space: SearchSpace, study: str, watch: Watch) -> Iterator[Tracker]:
         """A tracker whose runs are none of them left running at the end, whatever ends it."""
-        client = connect(settings)
-        base = space.base
-        name = f"{base.get('dataset', 'icbhi')}-{base.get('task', 'lungsound4')}"
-        tracker = cls(client, experiment_id(client, name, settings), settings, space, study, watch)
+        tracker = cls(settings, space, study, watch)
         try:
             yield tracker
         except BaseException:
             tracker._close("KILLED")
             raise
         tracker._close("FINISHED")
+
+    @functools.cached_property
+    def experiment(self) -> str:
+        """One experiment a dataset and task."""
+        base = self.space.base
+        name = f"{base.get('dataset', 'icbhi')}-{base.get('task', 'lungsound4')}"
+        return experiment_id(self.client, name, self.settings)
+
+    @property
+    def parent(self) -> str:
+        """The sweep's own run."""
+        return self._run(
+            self.study, self.study, {"lungtune.kind": "sweep", "mlflow.note.content": self.space.description}
+        )
 
     # --- trials ---
 
@@ -239,7 +248,9 @@ class Tracker:
         try:
             yield
         except LOST as error:
-            self.lost(f"{type(error).__name__}: {str(error).splitlines()[0][:200]}")
+            self.watch(
+                Progress("mlflow_lost", {"error": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"})
+            )
 
     def _close(self, status: str) -> None:
         """No run of this sweep is left running."""

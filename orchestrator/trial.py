@@ -12,11 +12,12 @@ from ray import tune
 
 from feature_store.store import FeatureStore
 from orchestrator.folds import outcome, submit
-from orchestrator.search import OF, STEP, VALUE
 from search_spaces.schema import Evaluation, Resources
 from workers.config import ExperimentConfig
 from workers.fold import FoldRun, Site, fold_key
 from workers.results import FoldResult, ResultStore
+
+VALUE, STEP, OF = "value", "fold_runs", "fold_runs_in_all"  # of a report: running mean, and over how many fold runs
 
 
 @dataclass(frozen=True)

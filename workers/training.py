@@ -129,7 +129,9 @@ class _Run:
         torch.manual_seed(seed)  # initialisation and dropout
         self.generator = torch.Generator().manual_seed(seed)  # order, mixing, masks: on the CPU, so equal everywhere
         shape = config.feature.shape
-        self.model = build_model(config.model, shape, data.classes, pretrained).to(device)
+        self.model = build_model(config.model, shape, data.classes, pretrained)
+        # channels last halves the time of convolutions on a CPU
+        self.model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         counts = np.asarray(data.summary.train_class_counts)
         self.objective = build_objective(config.objective, self.model.feature_dim, counts).to(device)
         self.augment = build_augment(config.augment, shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -34,6 +35,15 @@ def resolve_feature(value: Any) -> Spec:
         if value not in NAMED:
             raise UserError(f"unknown feature '{value}'", where="feature", hint=nearest(value, NAMED))
         return NAMED[value]
+    kinds = {spec.kind: type(spec) for spec in NAMED.values()}
+    if not isinstance(value, Mapping) or "kind" not in value:
+        raise UserError(f"{value!r} is no feature", where="feature", hint=f"a name ({', '.join(NAMED)}) or a mapping")
+    if value["kind"] not in kinds:
+        raise UserError(f"unknown kind '{value['kind']}'", where="feature", hint=nearest(str(value["kind"]), kinds))
+    known = kinds[value["kind"]].model_fields
+    for key in value:
+        if key not in known:
+            raise UserError(f"unknown key '{key}' of {value['kind']}", where="feature", hint=nearest(str(key), known))
     try:
         return TypeAdapter(FeatureSpec).validate_python(value)
     except ValidationError as error:

@@ -10,7 +10,8 @@ from rich.table import Table
 from orchestrator.cli.console import err, out
 
 if TYPE_CHECKING:
-    from orchestrator.sweep import Finalist, Progress, SweepOutcome
+    from orchestrator.events import Progress
+    from orchestrator.sweep import Finalist, SweepOutcome
 
 
 class Reporter:
@@ -19,12 +20,8 @@ class Reporter:
     def __init__(self) -> None:
         self.started = time.monotonic()
 
-    def __call__(self, progress: Progress | str) -> None:
-        text = (
-            f"MLflow cannot be reached, going on without it: {progress}"
-            if isinstance(progress, str)
-            else self._text(progress)
-        )
+    def __call__(self, progress: Progress) -> None:
+        text = self._text(progress)
         elapsed = time.strftime("%H:%M:%S", time.gmtime(time.monotonic() - self.started))
         err.print(f"[dim]{elapsed}[/dim] {text}", highlight=False, soft_wrap=True)
 
@@ -55,6 +52,8 @@ class Reporter:
                 f"{facts['family']} seed {facts['seed']}: test side Score {facts['score']:.2f} "
                 f"(Sp {facts['specificity']:.2f}, Se {facts['sensitivity']:.2f})"
             )
+        if progress.kind == "mlflow_lost":
+            return f"[yellow]MLflow cannot be reached, going on without it:[/yellow] {facts['error']}"
         if progress.kind == "registered":
             aliases = f" as {', '.join(facts['aliases'])}" if facts["aliases"] else ""
             return f"registered [bold]{facts['name']}[/bold] version {facts['version']}{aliases}"

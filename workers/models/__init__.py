@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from feature_store.errors import UserError
-from workers.config import ModelConfig
-from workers.models import ast, cnn, crnn, mn
+from torch import nn
+
+from workers.config import AstConfig, CnnConfig, CrnnConfig, MnConfig, ModelConfig
+from workers.models.ast import AstBackbone, AstClassifier
 from workers.models.classifier import SoundClassifier
-from workers.models.pretrained import Layout, LoadReport, load_pretrained
+from workers.models.cnn import PannsCnn, check_size
+from workers.models.crnn import Crnn
+from workers.models.mn import MobileNet
+from workers.models.pretrained import LoadReport, load_pretrained
 
-__all__ = ["ARCHITECTURES", "Architecture", "LoadReport", "SoundClassifier", "build_model"]
-
-
-class Architecture(NamedTuple):
-    """What a model's file offers.
-
-    Attributes:
-        build: its config, frames, bins and number of classes to an initialised model.
-        fit: a published file's entries to the model's.
-    """
-
-    build: Callable[[Any, int, int, int], SoundClassifier]
-    fit: Layout
-
-
-ARCHITECTURES: dict[str, Architecture] = {
-    "cnn6": Architecture(cnn.build, cnn.fit),
-    "cnn10": Architecture(cnn.build, cnn.fit),
-    "mn": Architecture(mn.build, mn.fit),
-    "crnn": Architecture(crnn.build, crnn.fit),
-    "ast": Architecture(ast.build, ast.fit),
-}
+__all__ = ["LoadReport", "SoundClassifier", "build_model"]
 
 
 def build_model(
@@ -45,15 +26,44 @@ def build_model(
         config: architecture and sizes.
         shape: frames and bins of the feature.
         n_classes: of the task.
-        weights: file of pretrained weights; `SoundClassifier.load_report` tells what was taken from it.
+        weights: file of pretrained weights for the backbone; the head always starts anew.
 
     Raises:
         UserError: the architecture does not fit the feature, or the file the architecture.
     """
-    if len(shape) != 2:
-        raise UserError(f"a model reads features of frames x bins, not of shape {shape}", where="feature")
-    architecture = ARCHITECTURES[config.name]
-    model = architecture.build(config, *shape, n_classes)
+    model = _build(config, shape, n_classes)
     if weights is not None:
-        model.load_report = load_pretrained(model, weights, architecture.fit)
+        load_pretrained(model.backbone, weights)
     return model
+
+
+def _build(config: ModelConfig, shape: tuple[int, ...], n_classes: int) -> SoundClassifier:
+    if isinstance(config, AstConfig):
+        ast = AstBackbone(
+            shape,
+            size=config.size,
+            depth=config.depth,
+            patch=config.patch,
+            stride=config.stride,
+            drop_path=config.drop_path,
+        )
+        head = nn.Sequential(nn.LayerNorm(ast.feature_dim), nn.Linear(ast.feature_dim, n_classes))
+        return AstClassifier(ast, head, ast.feature_dim)
+    if isinstance(config, MnConfig):
+        mobile = MobileNet(width=config.width)
+        head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(mobile.feature_dim, n_classes))
+        return SoundClassifier(mobile, head, mobile.feature_dim)
+    if isinstance(config, CrnnConfig):
+        crnn = Crnn(
+            shape,
+            hidden=config.hidden,
+            layers=config.layers,
+            bidirectional=config.bidirectional,
+            dropout=config.dropout,
+            head_dropout=config.head_dropout,
+        )
+        return SoundClassifier(crnn, nn.Linear(crnn.feature_dim, n_classes), crnn.feature_dim)
+    assert isinstance(config, CnnConfig)
+    check_size(shape)
+    cnn = PannsCnn(convolutions=1 if config.name == "cnn6" else 2, dropout=config.dropout)
+    return SoundClassifier(cnn, nn.Linear(cnn.feature_dim, n_classes), cnn.feature_dim)

@@ -10,6 +10,7 @@ from timm.layers import trunc_normal_
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from feature_store.errors import UserError
 from workers.models.classifier import SoundClassifier
 
 
@@ -36,6 +37,9 @@ class AstBackbone(nn.Module):
         depth: transformer blocks.
         patch, stride: of the patches, in bins and frames alike.
         drop_path: rate of stochastic depth at the last block, rising linearly from 0.
+
+    Raises:
+        UserError: the feature is smaller than a patch.
     """
 
     def __init__(
@@ -43,6 +47,8 @@ class AstBackbone(nn.Module):
     ) -> None:
         super().__init__()
         frames, bins = shape[-2:]
+        if min(frames, bins) < patch:
+            raise UserError(f"a patch of {patch} does not fit a feature of {frames} x {bins}", where="model")
         width, heads = SIZES[size]
         self.feature_dim = width
         self.grid = ((bins - patch) // stride + 1, (frames - patch) // stride + 1)

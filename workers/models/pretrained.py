@@ -1,126 +1,46 @@
-"""Files of pretrained weights: read without running code in them, put into a model, and accounted for key by key.
-
-How the names and sizes of a published file become a model's is said beside each model, in its `fit`.
-"""
+"""Files of pretrained weights: read without running code in them, and adapted to the model, key by key."""
 
 from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from feature_store.errors import UserError
+from workers.models.ast import PREFIX, AstBackbone
 
 State = dict[str, Tensor]
-_NOT_FOR_READING = re.compile(r"GLOBAL|unsupported (class|global)|not an allowed global", re.IGNORECASE)
-_DAMAGED = (RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError)
+PARTS = ("weight", "bias")
 
 
 @dataclass
-class Fit:
-    """A file's entries under a model's names.
-
-    Attributes:
-        values: by the model's name.
-        adapted: what was done to an entry that is not the file's own, by the model's name.
-        left_over: the file's names that are known to have no place in the model.
-    """
-
-    values: State = field(default_factory=dict)
-    adapted: dict[str, str] = field(default_factory=dict)
-    left_over: list[str] = field(default_factory=list)
-
-
-Layout = Callable[[nn.Module, State], Fit]
-
-
-@dataclass(frozen=True)
 class LoadReport:
     """What became of every key.
 
     Attributes:
-        file: its name.
-        used: the model's entries taken as they are in the file.
-        adapted: the model's entries that were resampled, summed or folded to fit, and how.
-        missing: the model's entries that keep their initial values: a new head.
-        left_over: the file's entries that have no place here: another head, deeper blocks.
+        used: taken as they are.
+        adapted: resampled, summed or folded to fit.
+        missing: of the backbone, and not in the file; they keep their initial values.
+        left_over: in the file, and of no use here (heads of another task, deeper blocks).
     """
 
-    file: str
-    used: tuple[str, ...]
-    adapted: dict[str, str]
-    missing: tuple[str, ...]
-    left_over: tuple[str, ...]
-
-    def __str__(self) -> str:
-        counts = f"{len(self.used)} entries used, {len(self.adapted)} adapted"
-        return f"{self.file}: {counts}; new: {_some(self.missing)}; left over: {_some(self.left_over)}"
-
-
-def load_pretrained(model: nn.Module, path: Path, fit: Layout) -> LoadReport:
-    """Put a file's weights into a model; a file that lungtune wrote itself fits every model of the same config.
-
-    The head is taken over where the file's has the same shapes, and starts anew otherwise.
-
-    Args:
-        model: a `SoundClassifier`, initialised.
-        path: the file.
-        fit: turns the file's entries into the model's.
-
-    Raises:
-        UserError: the file cannot be read, or is of another model or size. The model is then as it was.
-    """
-    state = read_weights(path)
-    try:
-        own = any(name.startswith("backbone.") for name in state)
-        fitted = Fit(values=dict(state)) if own else fit(model, state)
-        return _load(model, fitted, path)
-    except UserError as error:
-        raise UserError(
-            error.what, where=str(path), hint=error.hint or f"the file's keys begin with {_some(state)}"
-        ) from error
-
-
-def _load(model: nn.Module, fit: Fit, path: Path) -> LoadReport:
-    wanted = model.state_dict()
-    head = {name for name in wanted if name.startswith("head.")}
-    left_over = list(fit.left_over)
-    if any(name not in fit.values or fit.values[name].shape != wanted[name].shape for name in head):
-        other_head = [name for name in fit.values if name.startswith("head.")]
-        left_over += other_head
-        for name in other_head:
-            del fit.values[name]
-    missing = [name for name in wanted if name not in fit.values and not name.endswith("num_batches_tracked")]
-    lacking = [name for name in missing if name not in head]
-    if lacking:
-        raise UserError(f"lacks {len(lacking)} of the model's {len(wanted)} entries: {_some(lacking)}")
-    unknown = [name for name in fit.values if name not in wanted]
-    if unknown:
-        raise UserError(
-            f"has {len(unknown)} entries that the model has no place for: {_some(unknown)}",
-            hint="it is of another model: set model.name and its sizes to fit, or model.pretrained to null",
-        )
-    for name, value in fit.values.items():
-        if value.shape != wanted[name].shape:
-            raise UserError(
-                f"'{name}' has shape {list(value.shape)}, the model needs {list(wanted[name].shape)}",
-                hint="it is of another size or width: set the model's to fit",
-            )
-    model.load_state_dict(fit.values, strict=False)
-    used = tuple(name for name in fit.values if name not in fit.adapted)
-    return LoadReport(path.name, used, fit.adapted, tuple(missing), tuple(left_over))
+    used: list[str] = field(default_factory=list)
+    adapted: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    left_over: list[str] = field(default_factory=list)
 
 
 def read_weights(path: Path) -> State:
-    """A state dict from a PyTorch or safetensors file: half precision as float32, without a data-parallel prefix.
+    """A state dict from a PyTorch or safetensors file, in float32 and without a data-parallel prefix.
 
     Raises:
-        UserError: the file is damaged, is no state dict, or would run code when read.
+        UserError: the file is damaged, is no state dict, holds values that are no numbers, or would run code when read.
     """
     content = _read(path)
     for wrapper in ("model", "state_dict"):
@@ -132,29 +52,33 @@ def read_weights(path: Path) -> State:
             where=str(path),
             hint="save it so: torch.save(model.state_dict(), file)",
         )
-    state = {str(name).removeprefix("module."): _single(value) for name, value in content.items()}
-    broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
+    state = {str(name).removeprefix("module."): value.float() for name, value in content.items()}
+    broken = [name for name, value in state.items() if not value.isfinite().all()]
     if broken:
-        raise UserError(f"has values that are not finite: {_some(broken)}", where=str(path), hint="fetch the file again")
+        raise UserError(
+            f"has values that are no numbers in {len(broken)} tensors, the first: {broken[0]}",
+            where=str(path),
+            hint="fetch the file again",
+        )
     return state
 
 
-def _read(path: Path):
-    from safetensors import SafetensorError
+def _read(path: Path) -> Any:
+    """What a file holds, read by torch's unpickler of tensors alone or by safetensors."""
     from safetensors.torch import load_file
 
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, *_DAMAGED) as error:
-        if isinstance(error, pickle.UnpicklingError) and _NOT_FOR_READING.search(str(error)):
+    except Exception as error:  # torch and safetensors raise many classes for a damaged file
+        if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):
             raise UserError(
                 "holds more than weights, and reading it could run code",
                 where=str(path),
-                hint="save its state dict alone: torch.save(model.state_dict(), file)",
+                hint="save its state_dict alone: torch.save(model.state_dict(), file)",
             ) from error
-        reason = (str(error).splitlines() or [""])[0][:100]
+        reason = (str(error).splitlines() or ["it is cut short"])[0][:100]
         raise UserError(
             "is damaged or no file of weights",
             where=str(path),
@@ -162,11 +86,158 @@ def _read(path: Path):
         ) from error
 
 
-def _single(value: Tensor) -> Tensor:
-    return value.float() if value.is_floating_point() else value
+def _is_pickle(path: Path) -> bool:
+    """Whether a file begins as PyTorch's do, old or new; a web page or a pointer to a large file does not."""
+    with path.open("rb") as file:
+        return file.read(2) in {b"PK"} | {b"\x80" + bytes([protocol]) for protocol in range(2, 6)}
 
 
-def _some(names: Iterable[str]) -> str:
-    """The first few names."""
-    names = list(names)
-    return ", ".join(names[:3]) + (f", ... ({len(names)})" if len(names) > 3 else "") if names else "none"
+def load_pretrained(backbone: nn.Module, path: Path) -> LoadReport:
+    """Put a file's weights into a backbone.
+
+    Args:
+        backbone: as initialised.
+        path: the file.
+
+    Raises:
+        UserError: a key of the backbone is missing in the file or has another shape.
+    """
+    report = LoadReport()
+    state = read_weights(path)
+    if isinstance(backbone, AstBackbone):
+        state = _transformer_state(state, backbone, report, path)
+    own = backbone.state_dict()
+    matched: State = {}
+    for name, value in own.items():
+        if name not in state:
+            report.missing.append(name)
+        elif state[name].shape != value.shape:
+            raise UserError(
+                f"'{name}' has shape {list(state[name].shape)}, the model needs {list(value.shape)}",
+                where=str(path),
+                hint="is it the checkpoint of another size or width? set the model's to fit",
+            )
+        else:
+            matched[name] = state[name].to(value.dtype)
+            if name not in report.adapted:
+                report.used.append(name)
+    report.left_over += [name for name in state if name not in own]
+    wanting = [name for name in report.missing if not name.endswith("num_batches_tracked")]
+    if wanting:
+        raise _lacking(wanting, state, path)
+    backbone.load_state_dict(matched, strict=False)
+    return report
+
+
+def _lacking(names: list[str], state: State, path: Path) -> UserError:
+    return UserError(
+        f"lacks {len(names)} of the entries that the model needs, the first: {', '.join(names[:3])}",
+        where=str(path),
+        hint=f"its own begin with {', '.join(list(state)[:3])}: is it a checkpoint of another model?",
+    )
+
+
+# --- vision and audio transformers ---
+
+
+def _transformer_state(state: State, backbone: AstBackbone, report: LoadReport, path: Path) -> State:
+    """DeiT, AudioSet-AST or DINOv2 weights under the backbone's names, in its sizes."""
+    audio = any(name.startswith("v.") for name in state)
+    report.left_over += [name for name in state if audio and not name.startswith("v.")]
+    state = {name.removeprefix("v."): value for name, value in state.items() if not audio or name.startswith("v.")}
+    if "pos_embed" not in state or "patch_embed.proj.weight" not in state:
+        raise UserError(
+            "is no DeiT, AST or DINOv2 checkpoint: it has no pos_embed or patch_embed",
+            where=str(path),
+            hint=f"its keys begin with {', '.join(list(state)[:3])}",
+        )
+    depth = len(backbone.blocks)
+    adapted = {name: value for name, value in state.items() if _block(name) < depth}
+    report.left_over += [name for name in state if _block(name) >= depth]
+    scaled = _scaled_layers(adapted)
+    needed = ["patch_embed.proj.bias", "cls_token", *(f"{layer}.{p}" for layer in scaled.values() for p in PARTS)]
+    lacking = [name for name in needed if name not in adapted]
+    if lacking:
+        raise _lacking(lacking, state, path)
+    for gamma, layer in scaled.items():  # gamma * (W x + b), exactly
+        scale = adapted.pop(gamma)
+        for part in PARTS:
+            name = f"{layer}.{part}"
+            adapted[name] = adapted[name] * scale.reshape(-1, *[1] * (adapted[name].dim() - 1))
+            report.adapted.append(name)
+    kernel = adapted.pop("patch_embed.proj.weight")
+    adapted["patch_embed.weight"] = patch_kernel(kernel, backbone.patch_embed.kernel_size[0])
+    adapted["patch_embed.bias"] = adapted.pop("patch_embed.proj.bias")
+    if "dist_token" not in adapted:
+        adapted["dist_token"] = adapted["cls_token"].clone()
+        report.adapted.append("dist_token")
+    adapted["pos_embed"] = position_table(adapted["pos_embed"], backbone.grid, audio=audio, path=path)
+    report.adapted += ["patch_embed.weight", "pos_embed"]
+    return adapted
+
+
+def _block(name: str) -> int:
+    """Number of the transformer block that a key belongs to; -1 outside of them."""
+    found = re.match(r"blocks\.(\d+)\.", name)
+    return int(found[1]) if found else -1
+
+
+def _scaled_layers(state: State) -> dict[str, str]:
+    """LayerScale's gammas, and the linear layer before each."""
+    gammas = [name for name in state if re.search(r"\.ls[12]\.gamma$", name)]
+    return {name: name.replace("ls1.gamma", "attn.proj").replace("ls2.gamma", "mlp.fc2") for name in gammas}
+
+
+def patch_kernel(kernel: Tensor, side: int) -> Tensor:
+    """A patch projection ``[D, channels, p, p]`` for one channel and patches of another side.
+
+    Colours are summed: a grey picture then gives what it gave before. The kernel is resampled so that a picture
+    resized with it projects to about the same (values are scaled by the ratio of areas).
+    """
+    kernel = kernel.sum(dim=1, keepdim=True)
+    before = kernel.shape[-1]
+    if before == side:
+        return kernel
+    resized = F.interpolate(kernel, size=(side, side), mode="bicubic", align_corners=False, antialias=True)
+    return resized * (before / side) ** 2
+
+
+def position_table(table: Tensor, grid: tuple[int, int], *, audio: bool, path: Path) -> Tensor:
+    """A position table ``[1, prefix + h * w, D]`` for another grid of patches (frequency, time).
+
+    An axis that shrinks is cropped around its centre, one that grows is interpolated, as AST does (Gong et al., 2021).
+    A picture's grid is square; AudioSet-AST's has 12 rows of frequency.
+
+    Raises:
+        UserError: the table's length fits no grid.
+    """
+    rows = 12 if audio else None
+    prefix = next((p for p in (PREFIX, 1) if _side(table.shape[1] - p, rows) is not None), None)
+    if prefix is None:
+        raise UserError(
+            f"its position table of {table.shape[1]} rows fits no grid of patches",
+            where=str(path),
+            hint="known are square pictures, and AudioSet-AST's 12 rows of frequency, after one or two extra tokens",
+        )
+    height, width = _side(table.shape[1] - prefix, rows) or (0, 0)
+    patches = table[:, prefix:].transpose(1, 2).reshape(1, -1, height, width)
+    patches = _fit_axis(_fit_axis(patches, 2, grid[0]), 3, grid[1])
+    extra = table[:, :prefix] if prefix == PREFIX else table[:, :1].expand(-1, PREFIX, -1)
+    return torch.cat((extra, patches.flatten(2).transpose(1, 2)), dim=1)
+
+
+def _side(count: int, rows: int | None) -> tuple[int, int] | None:
+    """Rows and columns of a grid of `count` patches."""
+    if rows is not None:
+        return (rows, count // rows) if count % rows == 0 else None
+    side = round(count**0.5)
+    return (side, side) if side * side == count else None
+
+
+def _fit_axis(patches: Tensor, axis: int, size: int) -> Tensor:
+    there = patches.shape[axis]
+    if size <= there:
+        return patches.narrow(axis, there // 2 - size // 2, size)
+    shape = list(patches.shape[2:])
+    shape[axis - 2] = size
+    return F.interpolate(patches, size=tuple(shape), mode="bilinear", align_corners=False)
