@@ -5,6 +5,7 @@ Runs in a process of its own that imports no torch: the training happens in Ray 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +49,8 @@ def run_trial(config: dict[str, Any], work: TrialWork) -> None:
         if not cached:
             ended = outcome(submit(run, work.site, work.resources))
             if ended.hash is None:
-                tune.report({"error": ended.error, "detail": ended.detail, STEP: len(values), OF: len(runs)})
+                failed = {"error": ended.error, "detail": ended.detail, STEP: len(values), OF: len(runs)}
+                tune.report({VALUE: math.nan, **failed})  # Tune insists on the metric
                 return
         result = results.get(result_hash)
         assert result is not None
