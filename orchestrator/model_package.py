@@ -8,6 +8,9 @@ from importlib import metadata
 from pathlib import Path
 
 import mlflow.pyfunc
+import pandas as pd
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema
 
 import feature_store
 import workers
@@ -27,6 +30,7 @@ REQUIREMENTS = (
     "timm",
     "torch",
     "torchaudio",
+    "torchvision",
 )
 
 
@@ -54,5 +58,19 @@ def save_model(
             code_paths=[str(Path(package.__file__).parent) for package in (feature_store, workers) if package.__file__],
             pip_requirements=[f"{name}=={metadata.version(name)}" for name in REQUIREMENTS],
             metadata={key: str(value) for key, value in tags.items()},
+            signature=signature(result.data.classes),
+            input_example=pd.DataFrame({"path": ["recording.wav"], "start": [0.0], "end": [2.5]}),
         )
     (folder / "tags.json").write_text(json.dumps(tags, indent=1))
+
+
+def signature(classes: list[str]) -> ModelSignature:
+    """What the model takes and gives: see `pyfunc_model.RespiratorySoundModel`."""
+    number, text = DataType.double, DataType.string
+    times = [ColSpec(number, name, required=False) for name in ("start", "end")]
+    spans = [ColSpec(number, name) for name in ("start", "end")]
+    probabilities = [ColSpec(number, name) for name in classes]
+    return ModelSignature(
+        inputs=Schema([ColSpec(text, "path"), *times]),
+        outputs=Schema([ColSpec(text, "path"), *spans, ColSpec(text, "label"), *probabilities]),
+    )

@@ -13,7 +13,10 @@ from workers.inference import SoundModel
 
 
 class RespiratorySoundModel(PythonModel):
-    """Rows of ``path`` (and, where cycles are known, ``start`` and ``end`` in seconds) to class probabilities."""
+    """Rows of ``path`` (and, where cycles are known, ``start`` and ``end`` in seconds) to class probabilities.
+
+    A recording without any times is cut into windows of the feature's length.
+    """
 
     def load_context(self, context: Any) -> None:
         self.model = SoundModel(Path(context.artifacts["weights"]).parent)
@@ -21,8 +24,9 @@ class RespiratorySoundModel(PythonModel):
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """One row a cycle: path, start, end, label, and a column of probability for each class."""
         rows = []
-        known = {"start", "end"} <= set(model_input.columns)
-        for path, group in model_input.groupby("path", sort=False):
+        timed = model_input.reindex(columns=["path", "start", "end"])
+        for path, group in timed.groupby("path", sort=False):
+            known = group[["start", "end"]].notna().to_numpy().any()
             spans = [(float(s), float(e)) for s, e in zip(group["start"], group["end"], strict=True)] if known else None
             for predicted in self.model.predict(Path(str(path)), spans):
                 named = dict(zip(self.model.classes, predicted.probabilities.tolist(), strict=True))
