@@ -30,6 +30,10 @@ from workers.config import ExperimentConfig
 from workers.fold import FoldRun, Site, fold_key
 from workers.results import FoldResult, ResultStore
 
+# A trial only waits for its fold runs. A bundle may not be empty, and any share of a CPU would keep the last fold run
+# of a full node from starting: so one byte of memory.
+TRIAL_RESOURCES = tune.PlacementGroupFactory([{"memory": 1}])
+
 
 @dataclass
 class Finalist:
@@ -114,7 +118,7 @@ def _search(
         counter.searcher = searcher = StudySearcher(study, deadline)
         folder = settings.cache / "tune" / f"{study.name}-{int(time.time())}"
         tune.Tuner(
-            tune.with_resources(tune.with_parameters(run_trial, work=work), {"cpu": 0.001}),
+            tune.with_resources(tune.with_parameters(run_trial, work=work), TRIAL_RESOURCES),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=FoldScheduler(searcher),

@@ -123,16 +123,17 @@ def _train(
     on_epoch: Callable[[dict[str, Any]], None] | None,
     should_stop: Callable[[], bool] | None,
 ) -> tuple[FoldResult, dict[str, bytes]]:
+    begun, started = provenance.now(), time.perf_counter()
     import torch
     from safetensors.torch import save
 
     from workers.checkpoint import CheckpointFolder
     from workers.training import train_fold
 
-    begun, started = provenance.now(), time.perf_counter()
     data = load_fold(store, run.config, split, run.fold, run.seed, Path(site.cache))
     device = pick_device(site.device)
     checkpoint = CheckpointFolder(Path(site.cache) / "checkpoints" / key.hash)
+    prepared = time.perf_counter() - started
     trained = train_fold(
         run.config,
         data,
@@ -168,7 +169,7 @@ def _train(
         timing={
             "train_seconds": trained.train_seconds,
             "total_seconds": time.perf_counter() - started,
-            "first_step_seconds": trained.first_step_seconds,
+            "first_step_seconds": prepared + trained.first_step_seconds,
         },
         memory={"peak_bytes": trained.peak_bytes},
         test_reads=trained.test_reads,

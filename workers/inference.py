@@ -65,6 +65,8 @@ class SoundModel:
         for start, end in spans:
             if not 0 <= start < min(end, seconds):
                 raise UserError(f"no cycle from {start} to {end} s in {seconds:.2f} s of sound", where=str(audio))
+        if not spans:
+            return []
         values = torch.from_numpy(spec.compute(cut_cycles(waveform, spans, spec)))
         with torch.inference_mode():
             probabilities = self.model(values.unsqueeze(1).float()).softmax(dim=1).numpy()

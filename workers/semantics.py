@@ -19,6 +19,7 @@ MODULES = (
     "objectives/*.py",
     "averaging.py",
     "data.py",
+    "device.py",
     "evaluation.py",
     "optimisation.py",
     "training.py",

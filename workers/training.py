@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +17,7 @@ from workers.averaging import build_averaging
 from workers.checkpoint import CheckpointFolder
 from workers.config import ExperimentConfig
 from workers.data import FoldData
+from workers.device import Rows, autocast, peak_bytes
 from workers.evaluation import Metrics, evaluate
 from workers.models import build_model
 from workers.objectives import build_objective
@@ -138,9 +137,9 @@ class _Run:
         self.trained = nn.ModuleList([self.model, self.objective])
         self.optimizer = build_optimizer(config.optim, self.trained.parameters(), device)
         self.averaging = build_averaging(config.training.average, self.trained)
-        self.rows = {side: _Rows(data, side, device) for side in ("train", "validation", "test")}
+        self.rows = {side: Rows(data, side, device) for side in ("train", "validation", "test")}
         self.schedule = Schedule(config.optim, epochs=config.training.epochs, steps_per_epoch=len(self._batches(None)))
-        self.autocast = _autocast(config.training.precision, device)
+        self.autocast = autocast(config.training.precision, device)
         self.loss = (
             torch.compile(self.objective) if config.training.compile and device.type == "cuda" else self.objective
         )
@@ -260,7 +259,7 @@ class _Run:
             test_reads=reads,
             first_step_seconds=self.first_step_seconds,
             train_seconds=seconds,
-            peak_bytes=_peak_bytes(self.device),
+            peak_bytes=peak_bytes(self.device),
         )
 
     # --- state ---
@@ -307,46 +306,6 @@ class _Run:
 
     def _seconds(self) -> float:
         return self.seconds_before + time.perf_counter() - self.started
-
-
-class _Rows:
-    """One side's features and labels, gathered by position.
-
-    On a GPU the side's features are moved there once; on the CPU batches are gathered from the shared mapping.
-    """
-
-    def __init__(self, data: FoldData, side: str, device: torch.device) -> None:
-        rows = getattr(data, side)
-        self.device = device
-        self.positions = torch.arange(len(rows))
-        self.labels = torch.from_numpy(data.labels[rows]).to(device)
-        if device.type == "cpu":
-            with warnings.catch_warnings():  # the mapping is read-only, and nothing here writes to it
-                warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-                self.values, self.rows = torch.from_numpy(data.values), torch.from_numpy(rows)
-        else:
-            self.values, self.rows = torch.from_numpy(data.values[rows]).to(device), self.positions.to(device)
-
-    def take(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Features ``[batch, 1, frames, bins]`` float32 and labels ``[batch]``."""
-        positions = positions.to(self.device)
-        values = self.values.index_select(0, self.rows.index_select(0, positions))
-        return values.unsqueeze(1).float(), self.labels.index_select(0, positions)
-
-
-def _autocast(precision: str, device: torch.device) -> Callable[[], contextlib.AbstractContextManager]:
-    if precision == "bf16" or (precision == "auto" and device.type == "cuda"):
-        return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
-    return contextlib.nullcontext
-
-
-def _peak_bytes(device: torch.device) -> int:
-    """Most memory held so far: the device's, or the process' on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _short(metrics: Metrics) -> dict[str, float]:

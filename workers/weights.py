@@ -51,8 +51,14 @@ def _find(file: str, folder: Path) -> Path:
     )
 
 
-@functools.cache
 def _digest(path: Path) -> str:
+    """SHA-256 of a file, computed once while the file stays as it is."""
+    about = path.stat()
+    return _digest_of(path, about.st_size, about.st_mtime_ns, about.st_ino)
+
+
+@functools.cache
+def _digest_of(path: Path, *version: int) -> str:
     with path.open("rb") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):

@@ -17,12 +17,13 @@ import pytest
 import ray
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
+from ray import tune
 
 from feature_store.errors import UserError
 from feature_store.settings import Settings
 from orchestrator.events import Progress
 from orchestrator.study import Study
-from orchestrator.sweep import SweepOutcome, run_sweep
+from orchestrator.sweep import TRIAL_RESOURCES, SweepOutcome, run_sweep
 from search_spaces.schema import SearchSpace, merge
 from tests.conftest import TINY_FEATURE
 from workers.results import ResultStore
@@ -170,6 +171,18 @@ def test_another_study_of_the_same_configs_is_served_from_the_result_store(
     again = run_sweep(space(), elsewhere)
     assert (again.fold_runs_trained, again.fold_runs_cached) == (0, 8)
     assert [trial["value"] for trial in again.trials] == [trial["value"] for trial in outcome.trials]
+
+
+def test_a_waiting_trial_takes_no_cpu_from_its_fold_runs(tmp_path: Path) -> None:
+    def waiting(config: dict[str, Any]) -> None:
+        tune.report({"cpus": ray.available_resources().get("CPU", 0.0)})
+
+    trials = tune.Tuner(
+        tune.with_resources(waiting, TRIAL_RESOURCES),
+        param_space={"n": tune.grid_search([0, 1])},
+        run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
+    ).fit()
+    assert [trial.metrics["cpus"] for trial in trials] == [2.0, 2.0]
 
 
 def test_a_pruned_trial_trains_no_further_fold(settings: Settings) -> None:

@@ -33,7 +33,7 @@ def build_model(
     """
     model = _build(config, shape, n_classes)
     if weights is not None:
-        load_pretrained(model.backbone, weights)
+        model.load_report = load_pretrained(model.backbone, weights)
     return model
 
 

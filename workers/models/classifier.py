@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from workers.models.pretrained import LoadReport
 
 
 class SoundClassifier(nn.Module):
@@ -12,6 +17,9 @@ class SoundClassifier(nn.Module):
         backbone: ``[B, 1, T, F]`` (time, mel) to ``[B, D]``.
         head: ``[B, D]`` to logits ``[B, classes]``.
         feature_dim: D.
+
+    Attributes:
+        load_report: what became of a pretrained file's entries; None where there was no file.
     """
 
     mixes_tokens = False
@@ -19,6 +27,7 @@ class SoundClassifier(nn.Module):
     def __init__(self, backbone: nn.Module, head: nn.Module, feature_dim: int) -> None:
         super().__init__()
         self.backbone, self.head, self.feature_dim = backbone, head, feature_dim
+        self.load_report: LoadReport | None = None
 
     def features(self, x: Tensor) -> Tensor:
         """``[B, 1, T, F]`` to ``[B, D]``."""

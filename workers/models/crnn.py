@@ -6,10 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from feature_store.errors import UserError
+from workers.models.batch_norm import BatchNorm
 
 CHANNELS = (32, 64, 64)
 POOLS = (3, 4, 4)
-LEFT = (3, 3, 1)  # frames and bins that a pooling must leave: the next convolution takes three
+LEFT = (5, 3, 1)  # frames and bins that each pooling must leave for the convolutions after it
+SMALLEST = 7  # each of the three convolutions takes two
 
 
 class Crnn(nn.Module):
@@ -19,14 +21,17 @@ class Crnn(nn.Module):
     whole network has 139,786 parameters for 10 classes, 256,266 in both directions, as the original.
 
     Two things differ from the original. The feature is the last state of each direction, so that the backward half
-    has seen the whole cycle and not its last frame alone. And a pooling is no wider than leaves one bin and one
-    frame, so that features of fewer bins than 128 fit; at 128 bins nothing changes.
+    has seen the whole cycle and not its last frame alone. And where pools of 3, 4 and 4 would leave nothing, which is
+    below 80 bins or frames, a pool shrinks to what leaves room for the layers after it.
 
     Args:
         shape: frames and bins of the feature.
         hidden, layers, bidirectional: of the LSTM.
         dropout: after each convolution.
         head_dropout: before the batch norm.
+
+    Raises:
+        UserError: the convolutions would leave nothing of the feature.
     """
 
     def __init__(
@@ -41,14 +46,15 @@ class Crnn(nn.Module):
     ) -> None:
         super().__init__()
         frames, bins = shape[-2:]
+        if min(frames, bins) < SMALLEST:
+            raise UserError(
+                f"a CRNN needs at least {SMALLEST} frames and {SMALLEST} bins, the feature has {frames} x {bins}",
+                where="model",
+            )
         blocks: list[nn.Module] = []
         channels = 1
         for outputs, pool, left in zip(CHANNELS, POOLS, LEFT, strict=True):
             frames, bins = frames - 2, bins - 2
-            if min(frames, bins) < 1:
-                raise UserError(
-                    f"a CRNN does not fit a feature of {shape[-2]} frames x {shape[-1]} bins", where="model"
-                )
             window = (_fitting(frames, pool, left), _fitting(bins, pool, left))
             blocks += [
                 nn.Conv2d(channels, outputs, 3),
@@ -63,7 +69,7 @@ class Crnn(nn.Module):
         self.directions = 2 if bidirectional else 1
         self.feature_dim = hidden * self.directions
         self.dropout = nn.Dropout(head_dropout)
-        self.norm = nn.BatchNorm1d(self.feature_dim)
+        self.norm = BatchNorm(self.feature_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         deviation, mean = torch.std_mean(x, dim=(1, 2, 3), keepdim=True)

@@ -17,6 +17,10 @@ from workers.models.ast import PREFIX, AstBackbone
 
 State = dict[str, Tensor]
 PARTS = ("weight", "bias")
+NO_PLACE = re.compile(  # heads of other tasks, PANNs' front end, the mask of a pretraining
+    r"(head|head_dist|mlp_head|pre_logits|classifier\.5|fc1|fc_audioset|bn0|spectrogram_extractor|logmel_extractor)\."
+    r"|mask_token$"
+)
 
 
 @dataclass
@@ -93,18 +97,21 @@ def _is_pickle(path: Path) -> bool:
 
 
 def load_pretrained(backbone: nn.Module, path: Path) -> LoadReport:
-    """Put a file's weights into a backbone.
+    """Put a file's weights into a backbone: a published file's, or a model's that lungtune saved, without its head.
 
     Args:
         backbone: as initialised.
         path: the file.
 
     Raises:
-        UserError: a key of the backbone is missing in the file or has another shape.
+        UserError: a key of the backbone is missing in the file or has another shape, or the file holds something that
+            the backbone has no place for, such as the register tokens of another transformer.
     """
     report = LoadReport()
     state = read_weights(path)
-    if isinstance(backbone, AstBackbone):
+    if any(name.startswith("backbone.") for name in state):  # lungtune's own
+        state = {name.removeprefix("backbone."): value for name, value in state.items()}
+    elif isinstance(backbone, AstBackbone):
         state = _transformer_state(state, backbone, report, path)
     own = backbone.state_dict()
     matched: State = {}
@@ -121,10 +128,18 @@ def load_pretrained(backbone: nn.Module, path: Path) -> LoadReport:
             matched[name] = state[name].to(value.dtype)
             if name not in report.adapted:
                 report.used.append(name)
-    report.left_over += [name for name in state if name not in own]
+    extra = [name for name in state if name not in own]
+    report.left_over += extra
     wanting = [name for name in report.missing if not name.endswith("num_batches_tracked")]
     if wanting:
         raise _lacking(wanting, state, path)
+    unknown = [name for name in extra if not NO_PLACE.match(name)]
+    if unknown:
+        raise UserError(
+            f"has {len(unknown)} entries that the model has no place for, the first: {', '.join(unknown[:3])}",
+            where=str(path),
+            hint="is it a checkpoint of another model? set the model's name and size to fit",
+        )
     backbone.load_state_dict(matched, strict=False)
     return report
 

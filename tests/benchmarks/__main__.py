@@ -1,0 +1,38 @@
+"""`make bench`: every benchmark, each comparing within its own run.
+
+usage: python -m tests.benchmarks [--json] [NAME...]
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import sys
+
+NAMES = ("features", "first_step", "orchestration")
+
+
+def main() -> None:
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    for chatty in ("mlflow", "alembic", "ray", "ray.tune"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    chosen = [name for name in sys.argv[1:] if not name.startswith("-")] or NAMES
+    unknown = set(chosen) - set(NAMES)
+    if unknown:
+        sys.exit(f"no benchmark {', '.join(sorted(unknown))}; known: {', '.join(NAMES)}")
+    rows = []
+    for name in chosen:
+        print(f"# {name} ...", file=sys.stderr, flush=True)
+        rows += importlib.import_module(f"tests.benchmarks.{name}").run()
+    if "--json" in sys.argv:
+        print(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        ratio = "" if row["ratio"] is None else f"x {row['ratio']:.3g}"
+        print(f"{row['name']:<62} {row['value']:>10.4g} {row['unit']:<9} {ratio}")
+
+
+if __name__ == "__main__":
+    main()

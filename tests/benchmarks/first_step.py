@@ -1,0 +1,67 @@
+"""Seconds from "config in hand" to the end of the first training step: in a fresh process, and in one that lives on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from feature_store.settings import Settings
+from tests.benchmarks.orchestration import small_store
+
+CONFIG: dict[str, Any] = {
+    "model": {"name": "mn", "width": 0.4},
+    "objective": {"name": "ce"},
+    "augment": {"policy": "icbhi_sup"},
+    "training": {"epochs": 1, "batch_size": 16},
+}
+
+
+def run() -> list[dict[str, Any]]:
+    """Rows of name, value, unit and ratio to the cold start."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = small_store(Path(folder))
+        command = [sys.executable, "-m", "tests.benchmarks.first_step", str(settings.home)]
+        answers = []
+        for _ in range(3):
+            begun = time.time()
+            answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            cold, warm = json.loads(answer.splitlines()[-1])
+            answers.append((cold - begun, warm))
+    cold = min(answer[0] for answer in answers)
+    warm = min(answer[1] for answer in answers)
+    return [
+        {
+            "name": "first step, cold worker (process, imports, features, model)",
+            "value": cold,
+            "unit": "s",
+            "ratio": 1.0,
+        },
+        {"name": "first step, warm worker (features, model)", "value": warm, "unit": "s", "ratio": warm / cold},
+    ]
+
+
+def in_worker(home: Path) -> None:
+    """Two fold runs in this process; prints when the first step of the first was done, and how long the second's took."""
+    from feature_store.features import resolve_feature
+    from orchestrator.sweep import site_of
+    from tests.benchmarks.orchestration import FEATURE
+    from workers.config import ExperimentConfig
+    from workers.fold import FoldRun, run_fold
+
+    settings = Settings.load(home)
+    config = ExperimentConfig.parse({**CONFIG, "feature": resolve_feature(FEATURE).model_dump()})
+    stamp = int(time.time() * 1000)
+    begun = time.time()
+    first = run_fold(FoldRun(config, "official", 0, stamp), site_of(settings))
+    cold = begun + first.timing["first_step_seconds"]
+    second = run_fold(FoldRun(config, "official", 0, stamp + 1), site_of(settings))
+    print(json.dumps([cold, second.timing["first_step_seconds"]]))
+
+
+if __name__ == "__main__":
+    in_worker(Path(sys.argv[1]))

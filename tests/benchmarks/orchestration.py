@@ -1,0 +1,88 @@
+"""What orchestration costs a fold run: result store, Ray Tune, Optuna and MLflow, with the training itself left out."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from feature_store.settings import Settings
+
+FEATURE: dict[str, Any] = {"kind": "fbank", "sample_rate": 16000, "seconds": 2.0, "n_mels": 32, "shift_ms": 40.0}
+TRIALS, FOLDS = 40, 5
+
+SPACE: dict[str, Any] = {
+    "name": "overhead",
+    "base": {
+        "feature": FEATURE,
+        "model": {"name": "crnn", "hidden": 4, "layers": 1},
+        "objective": {"name": "ce"},
+        "augment": {"policy": "none"},
+        "training": {"epochs": 1, "batch_size": 64},
+    },
+    "space": {"optim.lr": {"log_float": [1e-4, 1e-2]}},
+    "evaluation": {"split": f"official-inner{FOLDS}"},
+    "promotion": {"seeds": [0]},
+    "search": {"trials": TRIALS, "sampler": "random", "pruner": {"name": "none"}},
+}
+
+
+def small_store(folder: Path) -> Settings:
+    """A home with a tiny feature of a synthetic corpus."""
+    from feature_store.build import build
+    from feature_store.datasets import open_corpus
+    from feature_store.datasets.synthetic import synthesize
+    from feature_store.features import resolve_feature
+    from feature_store.store import FeatureStore
+
+    synthesize(folder / "corpus", patients=12, seed=1)
+    settings = Settings.load(folder / "home")
+    store = FeatureStore.open(settings.store, create=True)
+    build(open_corpus("icbhi", folder / "corpus"), resolve_feature(FEATURE), store, workers=0)
+    return settings
+
+
+def run() -> list[dict[str, Any]]:
+    """Rows of name, value, unit and ratio. The second sweep finds every fold run in the result store."""
+    import ray
+
+    from orchestrator.cluster import connect
+    from orchestrator.sweep import run_sweep
+    from search_spaces.schema import SearchSpace
+    from workers.results import ResultStore
+
+    runs = TRIALS * FOLDS
+    with tempfile.TemporaryDirectory() as folder:
+        settings = small_store(Path(folder))
+        cluster = connect()
+        space = SearchSpace.parse(SPACE)
+        slots = min(cluster.slots(space.resources), TRIALS)
+        seconds = []
+        for attempt in ("trained", "found"):
+            fresh = replace(settings, optuna=f"{folder}/{attempt}.journal", mlflow=f"sqlite:///{folder}/{attempt}.db")
+            begun = time.perf_counter()
+            outcome = run_sweep(space, fresh)
+            seconds.append(time.perf_counter() - begun)
+        assert (outcome.fold_runs_trained, outcome.fold_runs_cached) == (0, runs)
+        results = ResultStore.open(settings.results)
+        inner = [result for result in results.iterate() if result.key.split != "official"]
+        training = sum(result.timing["total_seconds"] for result in inner) / slots
+        ray.shutdown()
+    return [
+        {"name": f"sweep of {runs} fold runs, each trained", "value": seconds[0], "unit": "s", "ratio": 1.0},
+        {"name": "  of that, training", "value": training, "unit": "s", "ratio": training / seconds[0]},
+        {
+            "name": f"sweep of {runs} fold runs, each found",
+            "value": seconds[1],
+            "unit": "s",
+            "ratio": seconds[1] / seconds[0],
+        },
+        {
+            "name": "orchestration a fold run (each found)",
+            "value": 1000 * seconds[1] / runs,
+            "unit": "ms",
+            "ratio": None,
+        },
+    ]
