@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
 import sys
-import urllib.request
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
 from feature_store.settings import Settings
+from orchestrator import places
+from orchestrator.places import Finding, State, mask
 
-State = Literal["ok", "warn", "fail"]
-TOGETHER = {"torchaudio": "2.11", "torchvision": "0.26"}  # built against torch 2.11
-PACKAGES = ("torch", "torchaudio", "torchvision", "timm", "ray", "optuna", "mlflow", "pyarrow")
-SMALL_DISK, SMALL_MEMORY = 5e9, 4e9
+PROGRAM = "lungtune"
+SHOWN = ("torch", "torchaudio", "torchvision", "timm", "ray", "optuna", "mlflow", "pyarrow")
+SMALL_DISK, SMALL_MEMORY, SMALL_SHM = 5e9, 4e9, 2e9  # bytes
+PATIENCE = 60.0  # seconds for one check, whatever it waits for
+INSTALL = "pip install -r requirements.lock, or `make setup`"
 
 
 @dataclass(frozen=True)
@@ -38,158 +39,158 @@ class Check:
 
 
 def examine(settings: Settings) -> list[Check]:
-    """Look at everything that lungtune needs. Never raises: what fails is a check that says so."""
-    checks = (
-        ("Python", _python),
-        ("packages", _packages),
-        ("compute", _compute),
-        ("audio", _audio),
-        ("memory", _memory),
-        ("disk", lambda: _disk(settings)),
-        ("home", lambda: _home(settings)),
-        ("feature store", lambda: _store(settings)),
-        ("result store", lambda: _results(settings)),
-        ("Optuna storage", lambda: _optuna(settings)),
-        ("MLflow", lambda: _mlflow(settings)),
-        ("Ray cluster", _ray),
+    """Look at everything that lungtune needs. Never raises and never hangs: what fails is a check that says so."""
+    checks: tuple[tuple[str, Callable[[], Finding]], ...] = (
+        ("Python", python),
+        ("packages", packages),
+        ("torch", torch_build),
+        ("compute", compute),
+        ("audio", audio),
+        ("memory", memory),
+        ("shared memory", shared_memory),
+        ("disk", lambda: disk(settings)),
+        ("home", lambda: places.writable(settings.home, "LUNGTUNE_HOME")),
+        ("cache", lambda: places.writable(settings.cache, "LUNGTUNE_CACHE")),
+        ("feature store", lambda: places.feature_store(settings)),
+        ("result store", lambda: places.result_store(settings)),
+        ("Optuna storage", lambda: places.optuna_storage(settings)),
+        ("MLflow", lambda: places.mlflow_tracking(settings)),
+        ("Ray cluster", places.ray_cluster),
     )
-    return [_guarded(name, check) for name, check in checks]
+    return [guarded(name, check) for name, check in checks]
 
 
-def mask(text: str) -> str:
-    """A text without the passwords in its URIs."""
-    return re.sub(r"://[^/@\s]+@", "://***@", text)
+def guarded(name: str, check: Callable[[], Finding], patience: float = PATIENCE) -> Check:
+    """Run a check; what it raises, or that it does not end, is its finding. Passwords in URIs are masked."""
+    ended: list[Finding] = []
 
-
-def _guarded(name: str, check: Callable[[], tuple[State, str, str]]) -> Check:
-    try:
-        state, found, mend = check()
-    except Exception as error:  # the doctor's own patience: any failure is a finding
-        state, found, mend = "fail", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", ""
-    return Check(name, state, mask(found), mask(mend))
-
-
-def _python() -> tuple[State, str, str]:
-    return "ok", f"{platform.python_version()} at {sys.executable}", ""
-
-
-def _packages() -> tuple[State, str, str]:
-    found, missing = [], []
-    for name in PACKAGES:
+    def look() -> None:
         try:
-            found.append(f"{name} {metadata.version(name)}")
+            ended.append(check())
+        except Exception as error:  # the doctor's own patience: any failure is a finding
+            ended.append(Finding("fail", f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"))
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(patience)
+    finding = ended[0] if ended else Finding("fail", f"no answer within {patience:g} s", "is the server up?")
+    return Check(name, finding.state, mask(finding.found), mask(finding.mend))
+
+
+# --- what is installed ---
+
+
+def python() -> Finding:
+    """The Python that runs this, against what the package asks for."""
+    from packaging.specifiers import SpecifierSet
+
+    found = f"{platform.python_version()} at {sys.executable}"
+    wanted = metadata.metadata(PROGRAM)["Requires-Python"]
+    if not SpecifierSet(wanted).contains(platform.python_version(), prereleases=True):
+        return Finding("fail", f"{found}, {wanted} is needed", "make setup PYTHON=/path/to/a/newer/python")
+    return Finding("ok", found)
+
+
+def packages() -> Finding:
+    """Every package that lungtune depends on, against the range in which it is supported."""
+    from packaging.requirements import Requirement
+
+    wrong = []
+    for line in metadata.requires(PROGRAM) or []:
+        wanted = Requirement(line)
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            installed = metadata.version(wanted.name)
         except metadata.PackageNotFoundError:
-            missing.append(name)
-    if missing:
-        return "fail", f"missing: {', '.join(missing)}", "run `make setup`, or pip install the missing packages"
-    wrong = [name for name, wanted in TOGETHER.items() if not metadata.version(name).startswith(wanted)]
-    if metadata.version("torch").startswith("2.11") and wrong:
-        return "fail", ", ".join(found), f"{', '.join(wrong)} does not belong to this torch: install requirements.lock"
-    return "ok", ", ".join(found), ""
+            wrong.append(f"{wanted.name} is missing")
+            continue
+        if not wanted.specifier.contains(installed, prereleases=True):
+            wrong.append(f"{wanted.name} {installed} is not {wanted.specifier}")
+    if wrong:
+        return Finding("fail", "; ".join(wrong), INSTALL)
+    return Finding("ok", ", ".join(f"{name} {metadata.version(name)}" for name in SHOWN))
 
 
-def _compute() -> tuple[State, str, str]:
-    import torch
+def torch_build() -> Finding:
+    """Whether torch, torchaudio and torchvision load together: they do only where all three are of one build."""
+    try:
+        import torch
+        import torchaudio
+        import torchvision
+    except (ImportError, OSError, RuntimeError) as error:
+        said = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+        return Finding("fail", f"torch, torchaudio and torchvision do not load together: {said}", INSTALL)
+    found = ", ".join(f"{module.__name__} {module.__version__}" for module in (torch, torchaudio, torchvision))
+    return Finding("ok", f"{found} load together")
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if not torch.cuda.is_available():
-        return "ok", f"{cores} CPU cores, no GPU: small models only", ""
-    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return "ok", f"{cores} CPU cores, GPUs: {', '.join(names)}", ""
 
-
-def _audio() -> tuple[State, str, str]:
+def audio() -> Finding:
+    """Whether soundfile reads back what it wrote, as the recordings come: 24-bit WAV, and FLAC."""
     import io
 
     import numpy as np
     import soundfile
 
-    sink = io.BytesIO()
-    soundfile.write(sink, np.zeros(160, dtype=np.float32), 16000, format="WAV", subtype="PCM_24")
-    sink.seek(0)
-    samples, _ = soundfile.read(sink)
-    return "ok", f"soundfile {soundfile.__version__} reads 24-bit WAV ({len(samples)} samples)", ""
+    wave = np.sin(np.arange(160) / 8) / 2
+    for kind in ("WAV", "FLAC"):
+        sink = io.BytesIO()
+        soundfile.write(sink, wave, 16000, format=kind, subtype="PCM_24")
+        sink.seek(0)
+        samples, rate = soundfile.read(sink)
+        if rate != 16000 or not np.allclose(samples, wave, atol=2**-22):
+            return Finding("fail", f"soundfile {soundfile.__version__} does not read back its own {kind}", INSTALL)
+    return Finding("ok", f"soundfile {soundfile.__version__} reads 24-bit WAV and FLAC")
 
 
-def _memory() -> tuple[State, str, str]:
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    state: State = "ok" if total >= SMALL_MEMORY else "warn"
-    return state, f"{total / 1e9:.0f} GB", "" if state == "ok" else "4 GB or more are needed beside Ray and MLflow"
+# --- what the machine has ---
 
 
-def _disk(settings: Settings) -> tuple[State, str, str]:
-    place = next(folder for folder in (settings.home, *settings.home.parents) if folder.exists())
-    free = shutil.disk_usage(place).free
-    found = f"{free / 1e9:.0f} GB free at {place}"
-    if free < SMALL_DISK:
-        return (
-            "warn",
-            found,
-            "the published filter bank of ICBHI alone takes 2.8 GB, twice: set LUNGTUNE_HOME elsewhere",
-        )
-    return "ok", found, ""
+def compute() -> Finding:
+    """Cores and GPUs that a training can use."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if torch.cuda.is_available():
+        devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+        names = ", ".join(f"{device.name} ({device.total_memory / 1e9:.0f} GB)" for device in devices)
+        return Finding("ok", f"{cores} CPU cores, GPUs: {names}")
+    if shutil.which("nvidia-smi"):
+        hint = f"torch {torch.__version__} is built for CUDA {torch.version.cuda}: is the driver new enough for it?"
+        return Finding("warn", f"{cores} CPU cores, and a GPU that torch cannot use", hint)
+    return Finding("ok", f"{cores} CPU cores, no GPU: small models only")
 
 
-def _home(settings: Settings) -> tuple[State, str, str]:
-    settings.home.mkdir(parents=True, exist_ok=True)
-    probe = settings.home / f".doctor-{os.getpid()}"
-    probe.write_text("")
-    probe.unlink()
-    return "ok", str(settings.home), ""
+def memory() -> Finding:
+    """Memory that this process may use: the machine's, or less where a container limits it."""
+    total = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.is_file() and limit.read_text().strip().isdigit():
+        total = min(total, float(limit.read_text()))
+    if total < SMALL_MEMORY:
+        return Finding("warn", f"{total / 1e9:.1f} GB", "4 GB or more are needed beside Ray and MLflow")
+    return Finding("ok", f"{total / 1e9:.0f} GB")
 
 
-def _store(settings: Settings) -> tuple[State, str, str]:
-    from feature_store.errors import UserError
-    from feature_store.store import FeatureStore
-
-    try:
-        store = FeatureStore.open(settings.store)
-    except UserError as error:
-        return "warn", str(error.what), error.hint or ""
-    features = [manifest.feature_id for name in store.datasets() for manifest in store.manifests(name)]
-    return "ok", f"{settings.store}: {', '.join(features) or 'no feature yet'}", ""
+def shared_memory(folder: Path = Path("/dev/shm")) -> Finding:
+    """Room for Ray's object store, which goes to a slower folder where there is too little."""
+    if not folder.is_dir():
+        return Finding("ok", f"no {folder} on this system")
+    free = shutil.disk_usage(folder).free
+    if free < SMALL_SHM:
+        return Finding("warn", f"{free / 1e9:.1f} GB free at {folder}", "give the container more: --shm-size=2g")
+    return Finding("ok", f"{free / 1e9:.0f} GB free at {folder}")
 
 
-def _results(settings: Settings) -> tuple[State, str, str]:
-    from workers.results import ResultStore
-
-    return "ok", f"{settings.results}: {len(ResultStore.open(settings.results).hashes())} results", ""
-
-
-def _optuna(settings: Settings) -> tuple[State, str, str]:
-    from feature_store.errors import UserError
-    from orchestrator.study import open_storage
-
-    if "://" not in settings.optuna and not Path(settings.optuna).exists():
-        return "ok", f"{settings.optuna} (made by the first sweep)", ""
-    try:
-        studies = open_storage(settings.optuna).get_all_studies()
-    except UserError as error:
-        return "fail", f"{settings.optuna}: {error.what}", error.hint or ""
-    return "ok", f"{settings.optuna}: {len(studies)} studies", ""
-
-
-def _mlflow(settings: Settings) -> tuple[State, str, str]:
-    uri = settings.mlflow
-    if uri.startswith("http"):
-        try:
-            with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5) as answer:
-                return "ok", f"{uri} answers {answer.status}", ""
-        except OSError as error:
-            hint = "start it (infra/start-mlflow.sh); a 403 means that its --allowed-hosts lacks this name"
-            return "fail", f"{uri}: {error}", hint
-    return "ok", f"{uri}{'' if Path(uri.removeprefix('sqlite:///')).exists() else ' (made by the first sweep)'}", ""
-
-
-def _ray() -> tuple[State, str, str]:
-    address = os.environ.get("RAY_ADDRESS")
-    if not address:
-        return "ok", "none named: a sweep starts its own on this machine (RAY_ADDRESS names a cluster)", ""
-    if os.environ.get("RAY_AUTH_MODE") != "token":
-        hint = "export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH on nodes and clients, before Ray is imported"
-        return "warn", f"{address}, without token authentication", hint
-    import ray
-
-    ray.init(address=address, log_to_driver=False, ignore_reinit_error=True)
-    resources = ray.cluster_resources()
-    return "ok", f"{address}: {resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs", ""
+def disk(settings: Settings) -> Finding:
+    """Room for features, and for their mapped copy."""
+    found, small = [], False
+    for folder in dict.fromkeys((settings.home, settings.cache)):
+        place = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        free = shutil.disk_usage(place).free
+        small = small or free < SMALL_DISK
+        found.append(f"{free / 1e9:.0f} GB free at {place}")
+    if small:
+        hint = "ICBHI's filter bank as published takes 2.8 GB, twice: set LUNGTUNE_HOME or LUNGTUNE_CACHE elsewhere"
+        return Finding("warn", "; ".join(dict.fromkeys(found)), hint)
+    return Finding("ok", "; ".join(dict.fromkeys(found)))

@@ -228,7 +228,10 @@ class _Run:
             logits = [
                 self.model(rows.take(b)[0]).float() for b in rows.positions.split(self.config.training.eval_batch_size)
             ]
-        return torch.cat(logits).cpu().numpy()
+        together = torch.cat(logits).cpu().numpy()
+        if not np.isfinite(together).all():
+            raise Diverged(f"the model's outputs are no numbers after epoch {self.epoch}: lower optim.lr or raise tau")
+        return together
 
     def _weights(self) -> dict[str, Tensor]:
         """A copy of the model's weights as they are evaluated, on the CPU."""

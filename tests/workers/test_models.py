@@ -138,7 +138,7 @@ def test_time_and_frequency_are_told_apart(config: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("config", "shape"),
-    [({"name": "cnn6"}, (15, 128)), ({"name": "cnn10"}, (100, 8)), ({"name": "crnn"}, (8, 128)), (TINY_AST, (98, 12))],
+    [({"name": "cnn6"}, (15, 128)), ({"name": "cnn10"}, (100, 8)), ({"name": "crnn"}, (6, 128)), (TINY_AST, (98, 12))],
     ids=["cnn6", "cnn10", "crnn", "ast"],
 )
 def test_too_small_a_feature_is_refused_by_its_size(config: dict[str, Any], shape: tuple[int, int]) -> None:
@@ -146,10 +146,35 @@ def test_too_small_a_feature_is_refused_by_its_size(config: dict[str, Any], shap
         make(config, shape)
 
 
-@pytest.mark.parametrize("name", ["cnn6", "cnn10"])
-def test_the_smallest_feature_of_a_cnn_passes_through(name: str) -> None:
-    with torch.inference_mode():
-        assert make({"name": name}, (16, 16))(torch.randn(1, 1, 16, 16)).isfinite().all()
+@pytest.mark.parametrize(("name", "side"), [("cnn6", 16), ("cnn10", 16), ("crnn", 7)])
+def test_the_smallest_feature_passes_through(name: str, side: int) -> None:
+    for shape in ((side, side), (side, 40), (40, side)):
+        with torch.inference_mode():
+            assert make({"name": name}, shape)(torch.randn(1, 1, *shape)).isfinite().all()
+    with pytest.raises(UserError, match=f"at least {side} frames and {side} bins"):
+        make({"name": name}, (side - 1, 40))
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((400, 128), [(3, 3), (4, 4), (4, 4)]),
+        ((80, 80), [(3, 3), (4, 4), (4, 4)]),
+        ((249, 64), [(3, 3), (4, 4), (4, 2)]),
+    ],
+)
+def test_pools_of_the_crnn_shrink_only_where_they_would_leave_nothing(
+    shape: tuple[int, int], expected: list[tuple[int, int]]
+) -> None:
+    layers = make({"name": "crnn"}, shape).backbone.get_submodule("convolutions").children()
+    assert [layer.kernel_size for layer in layers if isinstance(layer, nn.MaxPool2d)] == expected
+
+
+def test_the_crnn_trains_on_a_batch_of_one() -> None:
+    """The last batch of an epoch may be one cycle."""
+    model = make({"name": "crnn"}, (100, 64)).train()
+    model(torch.randn(1, 1, 100, 64)).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
 # --- what an output has seen ---

@@ -18,13 +18,14 @@ from torch.nn import functional as F
 from feature_store.audio import cut_cycles, load_recording
 from feature_store.errors import UserError
 from feature_store.features import NAMED
-from workers.config import AstConfig, CnnConfig, MnConfig
+from workers.config import AstConfig, CnnConfig, CrnnConfig, MnConfig
 from workers.models import SoundClassifier, build_model
 from workers.models.cnn import PannsCnn
 from workers.models.mn import MobileNet
 from workers.models.pretrained import load_pretrained, patch_kernel, position_table, read_weights
 
 MN04, DINO = "mn04_as_mAP_432.pt", "vit_small_patch14_dinov2_fp16.pt"
+TINY = AstConfig(name="ast", size="tiny", depth=2)
 GRID = (12, 79)  # patches of 798 frames x 128 bins
 
 
@@ -386,3 +387,35 @@ def test_values_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     state = deit_state()
     state["blocks.1.norm1.weight"][3] = torch.nan
     assert "blocks.1.norm1.weight" in refusal(saved(state, tmp_path / "nan.pth"))
+
+
+def test_a_transformer_with_registers_is_refused(tmp_path: Path) -> None:
+    """DINOv2 with registers has tokens between cls and patches: without them its weights mean something else."""
+    state = deit_state() | {"reg_token": torch.randn(1, 4, 192)}
+    assert "no place for, the first: reg_token" in refusal(saved(state, tmp_path / "registers.pth"))
+
+
+# --- lungtune's own files ---
+
+
+@pytest.mark.parametrize("name", ["crnn", "mn", "ast"])
+def test_a_model_that_lungtune_saved_gives_its_backbone_to_another_task(name: str, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    config: Any = {"crnn": CrnnConfig(name="crnn"), "mn": MnConfig(name="mn", width=0.2), "ast": TINY}[name]
+    torch.manual_seed(5)
+    source = build_model(config, (98, 64), 4).eval()
+    save_file(source.state_dict(), tmp_path / "model.safetensors")
+    torch.manual_seed(6)
+    model = build_model(config, (98, 64), 2, tmp_path / "model.safetensors").eval()
+    x = torch.randn(2, 1, 98, 64)
+    with torch.inference_mode():
+        assert torch.equal(model.features(x), source.features(x))
+        assert model(x).shape == (2, 2)
+    report = model.load_report
+    assert report is not None and report.missing == [] and report.adapted == []
+    assert set(report.left_over) == {key for key in source.state_dict() if key.startswith("head.")}
+
+
+def test_a_model_without_a_file_has_no_report() -> None:
+    assert tiny_ast().load_report is None
