@@ -29,6 +29,7 @@ from feature_store.storage import Storage, open_storage
 from feature_store.store import FeatureStore
 
 RECORDINGS_A_PART = 16
+LOCK = ".build.lock"
 Progress = Callable[[int, int], None]
 
 
@@ -58,7 +59,8 @@ def build(
     """Bring a feature up to date with a corpus. A kill at any moment leaves the previous state readable.
 
     A recording whose audio, annotation and spec are unchanged is not computed again. A recording that cannot be
-    used is reported and left out.
+    used is reported and left out. Where a recording was replaced, a kill between the cycles and the manifest (the
+    last writes) leaves a feature that is refused as out of date until the next build.
 
     Args:
         corpus: read from disk; on a cluster its files must be readable at the same path on every node.
@@ -77,7 +79,10 @@ def build(
         raise UserError(failed[0].what, where=failed[0].where, hint=failed[0].hint or None)
     folder = f"{corpus.name}/features/{spec.feature_id}"
     with _lock(store, corpus.name):
-        audio_hashes = _hash_audio(corpus)
+        audio_hashes, unreadable = _hash_audio(corpus)
+        failed += unreadable
+        if strict and unreadable:
+            raise UserError(unreadable[0].what, where=unreadable[0].where)
         wanted = {
             recording.name: recording_key(audio_hashes[recording.name], recording.annotation_hash, spec.feature_id)
             for recording in corpus.recordings
@@ -90,6 +95,7 @@ def build(
         missing = [recording for recording in corpus.recordings if recording.name in wanted.keys() - entries.keys()]
         for part, rows, bad in _compute(missing, spec, store.uri, folder, workers, progress):
             if bad and strict:
+                _sweep(store.storage, corpus.name, folder, old.parts)
                 raise UserError(bad[0].what, where=bad[0].where, hint=bad[0].hint or None)
             failed += bad
             if part is None:
@@ -255,13 +261,19 @@ def _commit(
     storage.write(f"{folder}/spec.json", json.dumps(spec.model_dump(mode="json"), indent=1).encode())
     manifest = _manifest(spec, parts, entries)
     storage.write(f"{folder}/manifest.json", manifest.model_dump_json(indent=1).encode())
+    _sweep(storage, name, folder, parts)
+
+
+def _sweep(storage: Storage, dataset: str, folder: str, parts: list[Part]) -> None:
+    """Delete parts that the manifest does not name, and what a killed build left half written."""
     named = {f"{folder}/{part.file}" for part in parts}
     for key in storage.list(folder):
         if key.endswith(".parquet") and key not in named:
             storage.delete(key)
-    if place := storage.local_path(folder):
-        for leftover in place.glob(".*"):  # of a build that was killed while writing: this one holds the lock
-            leftover.unlink()
+    if place := storage.local_path(dataset):
+        for leftover in place.rglob(".*"):  # nobody else is writing them: this build holds the lock
+            if leftover.name != LOCK:
+                leftover.unlink()
 
 
 def _manifest(spec: Spec, parts: list[Part], entries: dict[str, RecordingEntry]) -> Manifest:
@@ -282,16 +294,21 @@ def _parquet(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def _hash_audio(corpus: Corpus) -> dict[str, str]:
-    """SHA-256 of the audio file of every recording that has one."""
+def _hash_audio(corpus: Corpus) -> tuple[dict[str, str], list[Problem]]:
+    """SHA-256 of the audio file of every recording that has one, and the files that cannot be read."""
     there = [(recording.name, recording.audio) for recording in corpus.recordings if recording.audio is not None]
 
-    def digest(path: Path) -> str:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+    def digest(path: Path) -> str | Problem:
+        try:
+            with path.open("rb") as file:
+                return _digest(file)
+        except OSError as error:
+            return Problem("error", str(path), f"cannot be read: {error.strerror}")
 
     with ThreadPoolExecutor() as pool:
-        return dict(zip((name for name, _ in there), pool.map(lambda item: digest(item[1]), there), strict=True))
+        digests = dict(zip((name for name, _ in there), pool.map(digest, (path for _, path in there)), strict=True))
+    hashes = {name: found for name, found in digests.items() if isinstance(found, str)}
+    return hashes, [found for found in digests.values() if isinstance(found, Problem)]
 
 
 def _digest(file: Any) -> str:
@@ -304,7 +321,7 @@ def _digest(file: Any) -> str:
 @contextlib.contextmanager
 def _lock(store: FeatureStore, dataset: str) -> Iterator[None]:
     """One build of a dataset at a time where the store is a folder; on S3 the last manifest counts."""
-    path = store.storage.local_path(f"{dataset}/.build.lock")
+    path = store.storage.local_path(f"{dataset}/{LOCK}")
     if path is None:
         yield
         return

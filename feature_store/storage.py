@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 from feature_store.errors import UserError
+
+REFUSED = frozenset({"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403"})
 
 
 class Storage(Protocol):
@@ -106,18 +110,21 @@ class S3Storage:
 
     def read(self, key: str) -> bytes:
         try:
-            return self.client.get_object(Bucket=self.bucket, Key=self._key(key))["Body"].read()
+            with self._explained():
+                return self.client.get_object(Bucket=self.bucket, Key=self._key(key))["Body"].read()
         except self.client.exceptions.NoSuchKey as error:
             raise FileNotFoundError(self.uri(key)) from error
 
     def write(self, key: str, data: bytes) -> None:
-        self.client.put_object(Bucket=self.bucket, Key=self._key(key), Body=data)
+        with self._explained():
+            self.client.put_object(Bucket=self.bucket, Key=self._key(key), Body=data)
 
     def write_if_absent(self, key: str, data: bytes) -> bool:
         from botocore.exceptions import ClientError
 
         try:
-            self.client.put_object(Bucket=self.bucket, Key=self._key(key), Body=data, IfNoneMatch="*")
+            with self._explained():
+                self.client.put_object(Bucket=self.bucket, Key=self._key(key), Body=data, IfNoneMatch="*")
         except ClientError as error:
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
             if status == 412 or (status == 409 and self.exists(key)):  # 409: another write was under way
@@ -129,7 +136,8 @@ class S3Storage:
         from botocore.exceptions import ClientError
 
         try:
-            self.client.head_object(Bucket=self.bucket, Key=self._key(key))
+            with self._explained():
+                self.client.head_object(Bucket=self.bucket, Key=self._key(key))
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
                 return False
@@ -138,12 +146,14 @@ class S3Storage:
 
     def list(self, prefix: str) -> list[str]:
         folder = self._key(f"{prefix.rstrip('/')}/" if prefix else "")
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=folder)
         cut = len(self.prefix) + 1 if self.prefix else 0
-        return sorted(item["Key"][cut:] for page in pages for item in page.get("Contents", []))
+        with self._explained():
+            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=folder)
+            return sorted(item["Key"][cut:] for page in pages for item in page.get("Contents", []))
 
     def delete(self, key: str) -> None:
-        self.client.delete_object(Bucket=self.bucket, Key=self._key(key))
+        with self._explained():
+            self.client.delete_object(Bucket=self.bucket, Key=self._key(key))
 
     def uri(self, key: str) -> str:
         return f"s3://{self.bucket}/{self._key(key)}"
@@ -153,6 +163,24 @@ class S3Storage:
 
     def _key(self, key: str) -> str:
         return f"{self.prefix}/{key}" if self.prefix else key
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Make of what the reader can mend a UserError."""
+        from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+
+        where = f"s3://{self.bucket}"
+        try:
+            yield
+        except (EndpointConnectionError, NoCredentialsError) as error:
+            raise UserError("S3 cannot be used", where=where, hint=f"{error}: see AWS_ENDPOINT_URL and keys") from error
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code")
+            if code == "NoSuchBucket":
+                raise UserError("there is no bucket of this name", where=where, hint="create it first") from error
+            if code in REFUSED:
+                raise UserError(f"S3 refuses the request: {code}", where=where, hint="see AWS_ACCESS_KEY_ID") from error
+            raise
 
 
 def open_storage(uri: str) -> Storage:

@@ -95,7 +95,7 @@ class FeatureStore:
             raise UserError(f"the store has no dataset '{name}'", where=self.uri, hint=hint) from None
 
     def cycles(self, dataset: str) -> pa.Table:
-        """One row a cycle, sorted as the corpus is: who, where, when, labels, and the hashes of audio and annotation."""
+        """One row a cycle, sorted as the corpus is: who, where, when, labels, hashes of audio and annotation."""
         self.dataset(dataset)
         return pq.read_table(io.BytesIO(self.storage.read(f"{dataset}/cycles.parquet")))
 
@@ -244,12 +244,9 @@ class FeatureStore:
     def _check_fresh(self, dataset: str, manifest: Manifest) -> None:
         """Refuse a feature of which a recording's audio or annotation has been replaced since it was computed."""
         cycles = self.cycles(dataset).select(["recording", "audio_hash", "annotation_hash"])
-        now = {name: hashes for name, *hashes in zip(*(column.to_pylist() for column in cycles.columns), strict=True)}
-        changed = [
-            name
-            for name, entry in manifest.recordings.items()
-            if name in now and recording_key(*now[name], manifest.feature_id) != entry.key
-        ]
+        rows = zip(*(column.to_pylist() for column in cycles.columns), strict=True)
+        now = {name: recording_key(audio, annotation, manifest.feature_id) for name, audio, annotation in rows}
+        changed = [name for name, entry in manifest.recordings.items() if now.get(name, entry.key) != entry.key]
         if changed:
             raise UserError(
                 f"feature {manifest.feature_id} is out of date: {len(changed)} recordings have changed, "

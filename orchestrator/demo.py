@@ -19,7 +19,7 @@ from orchestrator.sweep import SweepOutcome, run_sweep
 from search_spaces.schema import SearchSpace
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "demo.yaml"
-PATIENTS, SEED = 20, 0
+PATIENTS, RECORDINGS, SEED = 20, 4, 0
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def run_demo(
         root = settings.home / f"synthetic-{PATIENTS}"
         say(f"1/4 synthetic corpus of {PATIENTS} patients in ICBHI's format: {root}")
         if not (root / "SYNTHETIC").exists():
-            synthesize(root, patients=PATIENTS, seed=SEED)
+            synthesize(root, patients=PATIENTS, recordings_per_patient=RECORDINGS, seed=SEED)
     else:
         say(f"1/4 corpus: {root}")
     say(f"2/4 feature store: {settings.store}")

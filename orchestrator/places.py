@@ -22,7 +22,7 @@ from feature_store.settings import Settings
 
 State = Literal["ok", "warn", "fail"]
 PATIENCE = 5.0  # seconds that a server on the network may take to answer
-JOINING = 25.0  # seconds that joining a Ray cluster may take
+JOINING = 45.0  # seconds that joining a Ray cluster may take
 NO_CLUSTER = "", "local"  # values of RAY_ADDRESS with which a sweep starts its own
 NO_TOKEN = "export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH on nodes and clients, before Ray is imported"
 UNENCODED = "its user or password has a character that ends it"
@@ -135,8 +135,8 @@ def ray_cluster() -> Finding:
         return Finding(
             "fail", f"{address}: nobody listens there", "start it (infra/start-ray.sh head), or unset RAY_ADDRESS"
         )
-    hint = "" if authenticated else f"; does the cluster want a token? {NO_TOKEN}"
-    hint = f"is the head up, does this run on a node of it, and has it the same token and Ray?{hint}"
+    hint = "" if authenticated else f" The cluster may want a token: {NO_TOKEN}"
+    hint = f"has this machine the head's token and Ray version, and is it a node of the cluster?{hint}"
     try:
         command = [sys.executable, "-c", JOIN, address]
         joined = subprocess.run(command, capture_output=True, text=True, timeout=JOINING, check=False)

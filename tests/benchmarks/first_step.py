@@ -46,7 +46,7 @@ def run() -> list[dict[str, Any]]:
 
 
 def in_worker(home: Path) -> None:
-    """Two fold runs in this process; prints when the first step of the first was done, and how long the second's took."""
+    """Two fold runs in this process; prints when the first's first step was done, and how long the second's took."""
     from feature_store.features import resolve_feature
     from orchestrator.sweep import site_of
     from tests.benchmarks.orchestration import FEATURE

@@ -106,7 +106,8 @@ def _write_for_ever(root: str) -> None:
 def test_a_reader_never_sees_half_a_write_nor_does_a_kill_leave_one(tmp_path: Path) -> None:
     writer = multiprocessing.get_context("fork").Process(target=_write_for_ever, args=(str(tmp_path),))
     writer.start()
-    storage, seen = LocalStorage(tmp_path), set()
+    storage = LocalStorage(tmp_path)
+    seen: set[int] = set()
     until = time.monotonic() + 10
     while len(seen) < 20 and time.monotonic() < until:
         if storage.exists("key"):

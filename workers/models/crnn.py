@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from feature_store.errors import UserError
-from workers.models.batch_norm import BatchNorm
+from workers.batch_norm import BatchNorm
 
 CHANNELS = (32, 64, 64)
 POOLS = (3, 4, 4)

@@ -10,21 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feature_store.errors import UserError
+from workers.batch_norm import BatchNorm
 from workers.config import PatchMixClConfig
 from workers.objectives.base import Loss, Objective, class_weights, full_precision
 from workers.objectives.patch_mix import mix_tokens, token_model
-
-
-class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation that also trains on a batch of one.
-
-    One sample has no variance, so it is normalised by the running statistics, which it leaves as they are.
-    """
-
-    def forward(self, features: Tensor) -> Tensor:
-        if self.training and len(features) == 1:
-            return F.batch_norm(features, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        return super().forward(features)
 
 
 class Projector(nn.Sequential):

@@ -1,0 +1,258 @@
+"""Feature store and result store on a real S3 server (SeaweedFS)."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+import services
+import soundfile
+
+from feature_store.build import build
+from feature_store.datasets import open_corpus
+from feature_store.errors import UserError
+from feature_store.features import FbankSpec
+from feature_store.storage import Storage, open_storage
+from feature_store.store import FeatureStore
+from workers.evaluation import evaluate
+from workers.results import DataSummary, FoldKey, FoldResult, ProtocolResult, Provenance, ResultStore
+
+SPEC = FbankSpec(seconds=2.0, n_mels=32, shift_ms=40.0)
+WRITERS = 8
+
+
+@pytest.fixture
+def place(s3: str) -> str:
+    return f"{s3}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def storage(place: str) -> Storage:
+    return open_storage(place)
+
+
+# --- storage ---
+
+
+def test_reads_what_was_written(storage: Storage) -> None:
+    storage.write("a/b.bin", b"one")
+    storage.write("a/b.bin", b"\x00two")
+    assert storage.read("a/b.bin") == b"\x00two"
+    assert storage.exists("a/b.bin")
+
+
+def test_a_missing_key(storage: Storage) -> None:
+    with pytest.raises(FileNotFoundError, match="s3://lungtune/"):
+        storage.read("a/b")
+    assert not storage.exists("a/b")
+    assert storage.list("a") == []
+    storage.delete("a/b")
+
+
+def test_writes_once_if_absent(storage: Storage) -> None:
+    assert storage.write_if_absent("a/b", b"first")
+    assert not storage.write_if_absent("a/b", b"second")
+    assert storage.read("a/b") == b"first"
+    storage.delete("a/b")
+    assert storage.write_if_absent("a/b", b"third")
+
+
+def test_lists_a_folder_sorted_and_nothing_beside_it(storage: Storage) -> None:
+    for key in ("a/2", "a/10", "a/c/1", "ab/3", "b"):
+        storage.write(key, b"")
+    assert storage.list("a") == ["a/10", "a/2", "a/c/1"]
+    assert storage.list("") == ["a/10", "a/2", "a/c/1", "ab/3", "b"]
+
+
+def test_lists_more_than_a_page(s3: str) -> None:
+    storage = open_storage(f"{s3}/many")
+    for number in range(1005):
+        storage.write(f"k/{number:04d}", b"")
+    assert storage.list("k") == [f"k/{number:04d}" for number in range(1005)]
+
+
+def test_a_bucket_without_prefix(s3: str) -> None:
+    storage, key = open_storage(s3), f"{uuid.uuid4().hex}/x"
+    storage.write(key, b"1")
+    assert key in storage.list("")
+    assert storage.uri(key) == f"s3://lungtune/{key}"
+
+
+def test_a_missing_bucket_is_said(s3: str) -> None:
+    assert s3
+    with pytest.raises(UserError, match=r"s3://nowhere.*no bucket"):
+        FeatureStore.open("s3://nowhere/store")
+
+
+def test_a_wrong_key_is_said(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    monkeypatch.setattr("boto3.DEFAULT_SESSION", None)  # it remembers the right one
+    for use in (lambda s: s.read("a"), lambda s: s.exists("a"), lambda s: s.write("a", b""), lambda s: s.list("")):
+        with pytest.raises(UserError, match=r"s3://lungtune.*refuses"):
+            use(open_storage(place))
+
+
+def test_a_server_that_is_not_there_is_said(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (port,) = services.free_ports(1)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises(UserError, match=rf"cannot be used.*{port}"):
+        open_storage(place).read("a")
+
+
+def _claim(place: str, barrier, wins) -> None:
+    storage = open_storage(place)
+    for turn in range(5):
+        barrier.wait()
+        if storage.write_if_absent(f"turn/{turn}", str(os.getpid()).encode()):
+            wins.put((turn, os.getpid()))
+
+
+def test_of_eight_writers_exactly_one_wins(place: str, storage: Storage) -> None:
+    context = multiprocessing.get_context("fork")
+    barrier, wins = context.Barrier(WRITERS), context.Queue()
+    writers = [context.Process(target=_claim, args=(place, barrier, wins)) for _ in range(WRITERS)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+    won = [wins.get(timeout=5) for _ in range(5)]
+    assert wins.empty()
+    assert sorted(turn for turn, _ in won) == list(range(5))
+    for turn, process in won:
+        assert int(storage.read(f"turn/{turn}")) == process
+
+
+# --- feature store ---
+
+
+def test_builds_reads_and_rebuilds(synthetic_corpus: Path, place: str, tmp_path: Path) -> None:
+    """The same as in a folder, bit for bit; then one recording is replaced and one removed."""
+    root = tmp_path / "corpus"
+    shutil.copytree(synthetic_corpus, root)
+    there = FeatureStore.open(place, create=True)
+    here = FeatureStore.open(str(tmp_path / "store"), create=True)
+    corpus = open_corpus("icbhi", root)
+    for store in (there, here):
+        assert build(corpus, SPEC, store, workers=0).computed == len(corpus.recordings)
+    again = FeatureStore.open(place)
+    assert again.datasets() == ["icbhi"]
+    assert again.splits("icbhi") == here.splits("icbhi")
+    assert again.cycles("icbhi").equals(here.cycles("icbhi"))
+    one = again.load("icbhi", SPEC.feature_id, tmp_path / "cache-there")
+    two = here.load("icbhi", SPEC.feature_id, tmp_path / "cache-here")
+    assert one.cycle_ids == two.cycle_ids
+    np.testing.assert_array_equal(one.values, two.values)
+    assert build(corpus, SPEC, again, workers=0).computed == 0
+
+    replaced, removed = corpus.recordings[0], corpus.recordings[1]
+    assert replaced.audio and removed.audio
+    samples, rate = soundfile.read(replaced.audio)
+    soundfile.write(replaced.audio, samples[::-1], rate, subtype=soundfile.info(replaced.audio).subtype)
+    removed.audio.unlink()
+    removed.audio.with_suffix(".txt").unlink()
+    report = build(open_corpus("icbhi", root), SPEC, again, workers=0)
+    assert (report.computed, report.removed, report.failed) == (1, 1, [])
+    assert again.verify("icbhi", SPEC.feature_id) == []
+    after = again.load("icbhi", SPEC.feature_id, tmp_path / "cache-there")
+    before = dict(zip(one.cycle_ids, one.values, strict=True))
+    assert after.cycle_ids == [cycle for cycle in one.cycle_ids if not cycle.startswith(f"{removed.name}#")]
+    changed = {
+        cycle.rsplit("#")[0]
+        for cycle, values in zip(after.cycle_ids, after.values, strict=True)
+        if not np.array_equal(values, before[cycle])
+    }
+    assert changed == {replaced.name}
+    parts = [key for key in again.storage.list("icbhi/features") if "/part-" in key]
+    assert len(parts) == len(again.manifest("icbhi", SPEC).parts)
+
+
+def test_a_missing_store_says_how_to_build_one(place: str) -> None:
+    with pytest.raises(UserError, match=r"no feature store here.*lungtune features build"):
+        FeatureStore.open(place)
+
+
+# --- result store ---
+
+
+def made_result(writer: str) -> FoldResult:
+    key = FoldKey(
+        semantics=1, config_hash="c", data_hash="d", feature_id="f", split="official", split_hash="s", fold=0, seed=0
+    )
+    metrics = evaluate(np.eye(4, dtype=np.float32)[[0, 1, 2, 0]], np.array([0, 1, 2, 3]))
+    data = DataSummary(
+        dataset="icbhi",
+        task="lungsound4",
+        classes=["normal", "crackle", "wheeze", "both"],
+        synthetic=True,
+        recordings=1,
+        recordings_listed=1,
+        train=4,
+        validation=0,
+        test=4,
+        train_patients=1,
+        validation_patients=0,
+        test_patients=1,
+        train_class_counts=[1, 1, 1, 1],
+        patients_on_both_sides=[],
+    )
+    provenance = Provenance(
+        lungtune="0", git_commit="", python="3", torch="2", device="cpu", hostname=writer, started="", finished="",
+        command="",
+    )  # fmt: skip
+    return FoldResult(
+        hash=key.hash,
+        key=key,
+        config={},
+        protocols={"last": ProtocolResult(epoch=1, test=metrics)},
+        epochs=[],
+        data=data,
+        model={},
+        provenance=provenance,
+        timing={},
+        memory={},
+        test_reads=1,
+    )
+
+
+def _publish(place: str, writer: str, barrier, answers) -> None:
+    results = ResultStore.open(place)
+    barrier.wait()
+    answers.put((writer, results.publish(made_result(writer), {"log.jsonl": writer.encode() * 1000})))
+
+
+def test_of_eight_publishers_exactly_one_wins(place: str) -> None:
+    """And the files of the result are the winner's, not a mixture."""
+    context = multiprocessing.get_context("fork")
+    barrier, answers = context.Barrier(WRITERS), context.Queue()
+    names = [f"w{number}" for number in range(WRITERS)]
+    writers = [context.Process(target=_publish, args=(place, name, barrier, answers)) for name in names]
+    for writer in writers:
+        writer.start()
+    told = dict(answers.get(timeout=60) for _ in writers)
+    for writer in writers:
+        writer.join(60)
+    (winner,) = [name for name in names if told[name]]
+    results, result_hash = ResultStore.open(place), made_result("").hash
+    assert results.hashes() == [result_hash]
+    found = results.get(result_hash)
+    assert found is not None
+    assert found.provenance.hostname == winner
+    assert results.read(result_hash, "log.jsonl") == winner.encode() * 1000
+    assert not results.publish(made_result("late"), {})
+
+
+def test_a_result_without_its_json_is_not_there(place: str) -> None:
+    """A publisher that died after its files and before the commit."""
+    results, result = ResultStore.open(place), made_result("w")
+    results.storage.write(f"{result.hash[:2]}/{result.hash}/dead/log.jsonl", b"half")
+    assert results.hashes() == []
+    assert result.hash not in results
+    assert results.get(result.hash) is None
+    assert results.publish(result, {"log.jsonl": b"whole"})
+    assert results.read(result.hash, "log.jsonl") == b"whole"

@@ -1,0 +1,210 @@
+"""The house rules that code can hold: imports run one way, heavy libraries stay where they belong, files stay small."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from workers import semantics
+
+ROOT = Path(__file__).resolve().parents[1]
+LAYERS = ("feature_store", "workers", "search_spaces", "orchestrator")  # each may import itself and those before it
+MODULES = sorted(path for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
+ORCHESTRATION = frozenset({"ray", "mlflow", "optuna"})
+MAY_IMPORT = {"feature_store/build.py": {"ray"}, "search_spaces/": {"optuna"}, "orchestrator/": set(ORCHESTRATION)}
+LONGEST = 350
+
+TORCHLESS = (
+    "workers.config",
+    "workers.results",
+    "workers.fold",
+    "feature_store.store",
+    "search_spaces.schema",
+    "orchestrator.trial",
+    "orchestrator.sweep",
+)
+RAYLESS = ("workers.fold", "workers.training", "feature_store.store", "feature_store.build")
+
+BLOCKED = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"ray", "mlflow", "optuna"}:
+            raise ImportError(f"{name} is not installed on this machine")
+
+sys.meta_path.insert(0, Blocker())
+"""
+
+TRAIN = """
+import json
+from pathlib import Path
+
+import numpy as np
+
+from feature_store.build import build
+from feature_store.datasets import open_corpus
+from feature_store.features import resolve_feature
+from feature_store.store import FeatureStore
+from workers.config import ExperimentConfig
+from workers.fold import FoldRun, Site, run_fold
+
+root, home, feature = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+store = FeatureStore.open(str(home / "store"), create=True)
+build(open_corpus("icbhi", root), resolve_feature(feature), store, workers=0)
+config = ExperimentConfig.parse({
+    "feature": feature,
+    "model": {"name": "crnn", "hidden": 4},
+    "objective": {"name": "ce"},
+    "training": {"epochs": 1, "batch_size": 8},
+})
+places = {name: str(home / name) for name in ("store", "results", "cache", "weights")}
+result = run_fold(FoldRun(config, "official", 0, 0), Site(**places, device="cpu"))
+print(result.hash, result.protocols["last"].test.n)
+"""
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of every import of a module, those inside functions too."""
+    package = relative(path).removesuffix(".py").split("/")[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            yield node.lineno, ".".join([*base, *([node.module] if node.module else [])])
+
+
+def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+def test_there_is_something_to_look_at():
+    for layer in LAYERS:
+        assert any(relative(path).startswith(f"{layer}/") for path in MODULES), layer
+
+
+def test_imports_run_one_way():
+    wrong = []
+    for path in MODULES:
+        height = LAYERS.index(relative(path).split("/")[0])
+        for line, name in imports(path):
+            top = name.partition(".")[0]
+            if top == "tests" or (top in LAYERS and LAYERS.index(top) > height):
+                wrong.append(f"{relative(path)}:{line} imports {name}")
+    assert not wrong, "\n".join([f"imports run {' <- '.join(LAYERS)} only:", *wrong])
+
+
+def test_ray_mlflow_and_optuna_stay_above_the_workers():
+    wrong = []
+    for path in MODULES:
+        allowed = {name for place, names in MAY_IMPORT.items() if relative(path).startswith(place) for name in names}
+        for line, name in imports(path):
+            if name.partition(".")[0] in ORCHESTRATION - allowed:
+                wrong.append(f"{relative(path)}:{line} imports {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_module_imports_itself_in_a_circle():
+    """Module-level imports only: a circle there breaks as soon as somebody imports the other end first."""
+    names = {relative(path).removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in MODULES}
+    edges: dict[str, set[str]] = {}
+    for name, path in names.items():
+        top = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        found = set()
+        for node in top:
+            base = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            inner = [f"{b}.{alias.name}" for b in base for alias in node.names]
+            found |= {item for item in (inner if any(i in names for i in inner) else base) if item in names}
+        edges[name] = found - {name}
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, f"a circle: {' -> '.join([*path[path.index(name) :], name])}"
+        if name not in done:
+            for other in sorted(edges[name]):
+                visit(other, (*path, name))
+            done.add(name)
+
+    for name in edges:
+        visit(name, ())
+
+
+@pytest.mark.parametrize("module", RAYLESS)
+def test_imports_without_ray_mlflow_and_optuna(module: str):
+    ended = run_python(f"{BLOCKED}import {module}")
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_the_blocker_blocks():
+    ended = run_python(f"{BLOCKED}import orchestrator.sweep")
+    assert ended.returncode == 1
+    assert "is not installed on this machine" in ended.stderr
+
+
+def test_builds_and_trains_without_ray_mlflow_and_optuna(synthetic_corpus: Path, tmp_path: Path):
+    import json
+
+    from conftest import TINY_FEATURE
+
+    ended = run_python(BLOCKED + TRAIN, str(synthetic_corpus), str(tmp_path), json.dumps(TINY_FEATURE))
+    assert ended.returncode == 0, ended.stderr
+    result_hash, tested = ended.stdout.split()
+    assert (tmp_path / "results" / result_hash[:2] / result_hash / "result.json").exists()
+    assert int(tested) > 0
+
+
+def test_driver_and_trial_processes_import_no_torch():
+    lines = ["import importlib, sys"]
+    for module in TORCHLESS:
+        lines.append(f"importlib.import_module({module!r})")
+        lines.append(f"assert 'torch' not in sys.modules, 'import {module} imports torch'")
+    ended = run_python("\n".join(lines))
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_module_says_what_it_is_for_and_is_small(path: Path):
+    text = path.read_text()
+    assert ast.get_docstring(ast.parse(text)), f"{relative(path)} has no docstring"
+    lines = len(text.splitlines())
+    assert lines <= LONGEST, f"{relative(path)} has {lines} lines, more than {LONGEST}: it has two purposes, split it"
+
+
+def test_module_names_say_something():
+    vague = {"utils", "util", "helpers", "helper", "manager", "common", "misc", "base2"}
+    assert not [relative(path) for path in MODULES if vague & set(relative(path).removesuffix(".py").split("/"))]
+
+
+def test_semantics_version_follows_the_code():
+    found = semantics.code_digest()
+    assert found == semantics.DIGEST, (
+        f"the code that decides a training's numbers has changed: its digest is now {found!r}.\n"
+        "If the same config, data and seed may now give other numbers, raise VERSION in workers/semantics.py: results "
+        "of the old code are then no longer taken for the new one's.\n"
+        f'In either case set DIGEST = "{found}" there.'
+    )
+
+
+def test_digest_sees_code_and_not_comments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(semantics, "__file__", str(tmp_path / "semantics.py"))
+    module = tmp_path / "training.py"
+
+    def digest(text: str) -> str:
+        module.write_text(text)
+        return semantics.code_digest()
+
+    first = digest('"""One."""\n\n\ndef rate(x):\n    """Two."""\n    return x * 2  # three\n')
+    assert digest("def rate(x):\n    return (x * 2)\n") == first
+    assert digest("def rate(x):\n    return x * 3\n") != first

