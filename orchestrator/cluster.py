@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 
@@ -45,10 +46,10 @@ def connect() -> Cluster:
     """Join the cluster that the environment names (`RAY_ADDRESS`, or a Ray job's), or start one on this machine."""
     if not ray.is_initialized():
         if os.environ.get("RAY_ADDRESS"):
-            ray.init(log_to_driver=False)
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
         else:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            ray.init(address="local", include_dashboard=False, log_to_driver=False)
+            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     totals = ray.cluster_resources()
     nodes = sum(1 for node in ray.nodes() if node["Alive"])
     return Cluster(nodes=nodes, cpus=totals.get("CPU", 0.0), gpus=totals.get("GPU", 0.0))

@@ -43,6 +43,7 @@ class Finalist:
     trial: int
     search_value: float
     config: ExperimentConfig
+    trained: int = 0
     results: list[FoldResult] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     registered: Registered | None = None
@@ -197,6 +198,7 @@ def _promote(finalist: Finalist, space: SearchSpace, settings: Settings, store: 
     started = {
         key: submit(run, site, space.resources) for key, run in zip(keys, runs, strict=True) if key not in results
     }
+    finalist.trained = len(started)
     for key, run in zip(keys, runs, strict=True):
         ended = outcome(started[key]) if key in started else None
         if ended is not None and ended.error:

@@ -22,7 +22,7 @@ def main() -> None:
     from orchestrator.cli.console import err
 
     for chatty in ("mlflow", "alembic", "ray", "ray.tune"):  # lungtune tells what they would tell
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     try:
         app(prog_name="lungtune")
     except UserError as error:

@@ -85,9 +85,11 @@ def show_outcome(outcome: SweepOutcome) -> None:
     out.print(table)
     if outcome.finalists:
         out.print(finalists_table(outcome.finalists))
+    promoted = sum(finalist.trained for finalist in outcome.finalists)
+    in_all = sum(len(finalist.results) for finalist in outcome.finalists)
     out.print(
-        f"{outcome.fold_runs_trained} fold runs trained, {outcome.fold_runs_cached} from the result store, "
-        f"{outcome.seconds:.0f} s"
+        f"search: {outcome.fold_runs_trained} fold runs trained, {outcome.fold_runs_cached} from the result store; "
+        f"promotion: {promoted} runs trained, {in_all - promoted} from the result store; {outcome.seconds:.0f} s"
     )
 
 
@@ -146,6 +148,7 @@ def outcome_json(outcome: SweepOutcome) -> dict[str, Any]:
             for finalist in outcome.finalists
         ],
         "fold_runs": {"trained": outcome.fold_runs_trained, "cached": outcome.fold_runs_cached},
+        "promotion_runs": {"trained": sum(finalist.trained for finalist in outcome.finalists)},
         "seconds": outcome.seconds,
     }
 

@@ -22,6 +22,7 @@ from ray import tune
 from feature_store.errors import UserError
 from feature_store.settings import Settings
 from orchestrator.events import Progress
+from orchestrator.plan import make_plan
 from orchestrator.study import Study
 from orchestrator.sweep import TRIAL_RESOURCES, SweepOutcome, run_sweep
 from search_spaces.schema import SearchSpace, merge
@@ -171,6 +172,18 @@ def test_another_study_of_the_same_configs_is_served_from_the_result_store(
     again = run_sweep(space(), elsewhere)
     assert (again.fold_runs_trained, again.fold_runs_cached) == (0, 8)
     assert [trial["value"] for trial in again.trials] == [trial["value"] for trial in outcome.trials]
+
+
+def test_the_plan_counts_what_would_run(outcome: SweepOutcome, home: Settings) -> None:
+    planned = make_plan(space(), home)
+    assert (planned.trials, planned.folds, planned.search_runs, planned.promotion_runs) == (4, [0, 1], 8, 4)
+    assert planned.results_recorded == len(ResultStore.open(home.results).hashes())
+    assert {family.name: family.parameters for family in planned.families} == {
+        "crnn": ["optim.lr"],
+        "ast": ["objective.tau"],
+    }
+    recorded = [r.timing["total_seconds"] for r in ResultStore.open(home.results).iterate()]
+    assert planned.seconds is not None and min(recorded) * 12 <= planned.seconds <= max(recorded) * 12
 
 
 def test_a_waiting_trial_takes_no_cpu_from_its_fold_runs(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import pytest
@@ -111,7 +112,7 @@ def test_T2_warm_up_rises_by_step_to_the_cosine() -> None:
     plain = Schedule(OptimConfig(lr=1e-3), epochs=50, steps_per_epoch=20)
     rates = [schedule.rate(1 + n // 20, n % 20) for n in range(200)]
     assert rates[0] == pytest.approx(1e-4)
-    assert all(b - a == pytest.approx(rates[1] - rates[0]) for a, b in zip(rates, rates[1:], strict=False))
+    assert all(b - a == pytest.approx(rates[1] - rates[0]) for a, b in itertools.pairwise(rates))
     assert rates[-1] < plain.rate(10) == pytest.approx(rates[-1] + rates[1] - rates[0])
     assert schedule.rate(11) == plain.rate(11)
     with pytest.raises(UserError, match="warm-up"):
