@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import io
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,7 @@ from feature_store.errors import UserError
 from feature_store.features import Spec
 from feature_store.manifest import Manifest, Part, RecordingEntry, recording_key
 from feature_store.parts import keep_rows, write_part
-from feature_store.storage import Storage, open_storage
+from feature_store.storage import HALF_WRITTEN, Storage, open_storage
 from feature_store.store import FeatureStore
 
 RECORDINGS_A_PART = 16
@@ -145,7 +146,10 @@ def _run(
     import ray
 
     if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=False)
+        if os.environ.get("RAY_ADDRESS"):
+            ray.init(log_to_driver=False)
+        else:  # without an address Ray joins whatever cluster this machine has, a dead one too
+            ray.init(address="local", include_dashboard=False, log_to_driver=False)
     task = ray.remote(num_cpus=1)(_compute_part_alone)
     at_once = min(workers or len(batches), max(1, int(ray.cluster_resources().get("CPU", 1))))
     waiting = list(reversed(batches))
@@ -272,7 +276,7 @@ def _sweep(storage: Storage, dataset: str, folder: str, parts: list[Part]) -> No
             storage.delete(key)
     if place := storage.local_path(dataset):
         for leftover in place.rglob(".*"):  # nobody else is writing them: this build holds the lock
-            if leftover.name != LOCK:
+            if HALF_WRITTEN.fullmatch(leftover.name):
                 leftover.unlink()
 
 

@@ -61,7 +61,7 @@ class SplitTable:
         """Cycle ids of one side of one fold, in the order of the table; empty where there are none."""
         return list(self._sides.get((fold, side), ()))
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """16 hex digits over the sorted rows: equal for equal assignments, whatever their order and name."""
         columns = (self.table[name].to_pylist() for name in SCHEMA.names)

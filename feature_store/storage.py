@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 
 from feature_store.errors import UserError
 
+HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{32}")  # what a killed `LocalStorage.write` leaves behind
 REFUSED = frozenset({"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403"})
 
 

@@ -27,7 +27,7 @@ from orchestrator.trial import TrialWork, run_trial
 from search_spaces.schema import SearchSpace
 from workers import provenance
 from workers.config import ExperimentConfig
-from workers.fold import FoldRun, Site, fold_key
+from workers.fold import FoldRun, Site, fold_keys
 from workers.results import FoldResult, ResultStore
 
 # A trial only waits for its fold runs. A bundle may not be empty, and any share of a CPU would keep the last fold run
@@ -191,7 +191,7 @@ def _promote(finalist: Finalist, space: SearchSpace, settings: Settings, store: 
     split = store.split(config.dataset, promotion.split, task=config.task)
     site, results = site_of(settings), ResultStore.open(settings.results)
     runs = [FoldRun(config, promotion.split, fold, seed) for seed in promotion.seeds for fold in split.folds()]
-    keys = [fold_key(run, store).hash for run in runs]
+    keys = [key.hash for key in fold_keys(runs, store)]
     watch(
         Progress("promote", {"family": finalist.family, "runs": len(runs), "cached": sum(k in results for k in keys)})
     )

@@ -15,7 +15,7 @@ from feature_store.store import FeatureStore
 from orchestrator.folds import outcome, submit
 from search_spaces.schema import Evaluation, Resources
 from workers.config import ExperimentConfig
-from workers.fold import FoldRun, Site, fold_key
+from workers.fold import FoldRun, Site, fold_keys
 from workers.results import FoldResult, ResultStore
 
 VALUE, STEP, OF = "value", "fold_runs", "fold_runs_in_all"  # of a report: running mean, and over how many fold runs
@@ -43,8 +43,8 @@ def run_trial(config: dict[str, Any], work: TrialWork) -> None:
     store, results = FeatureStore.open(work.site.store), ResultStore.open(work.site.results)
     values: list[float] = []
     hashes: list[str] = []
-    for run in runs:
-        result_hash = fold_key(run, store).hash
+    for run, key in zip(runs, fold_keys(runs, store), strict=True):
+        result_hash = key.hash
         cached = result_hash in results
         if not cached:
             ended = outcome(submit(run, work.site, work.resources))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,24 +70,25 @@ class Site:
         return replace(self, keep_weights=weights)
 
 
-def fold_key(run: FoldRun, store: FeatureStore) -> FoldKey:
-    """The name under which the run's result is stored; cheap, and without torch.
+def fold_keys(runs: Sequence[FoldRun], store: FeatureStore) -> list[FoldKey]:
+    """The names under which the runs' results are stored; cheap, and without torch. The store is read once a config.
 
     Raises:
         UserError: the store lacks the feature, the split or the task.
     """
-    manifest = store.manifest(run.config.dataset, run.config.feature)
-    split = store.split(run.config.dataset, run.split, task=run.config.task)
-    return FoldKey(
-        semantics=VERSION,
-        config_hash=run.config.config_hash,
-        data_hash=data_hash(manifest.content_hash, store.cycles(run.config.dataset), run.config.task),
-        feature_id=manifest.feature_id,
-        split=run.split,
-        split_hash=split.hash,
-        fold=run.fold,
-        seed=run.seed,
-    )
+
+    @functools.cache
+    def read(config: ExperimentConfig, name: str) -> dict[str, Any]:
+        manifest = store.manifest(config.dataset, config.feature)
+        return {
+            "config_hash": config.config_hash,
+            "data_hash": data_hash(manifest.content_hash, store.cycles(config.dataset), config.task),
+            "feature_id": manifest.feature_id,
+            "split": name,
+            "split_hash": store.split(config.dataset, name, task=config.task).hash,
+        }
+
+    return [FoldKey(semantics=VERSION, fold=run.fold, seed=run.seed, **read(run.config, run.split)) for run in runs]
 
 
 def run_fold(
@@ -103,7 +105,7 @@ def run_fold(
         Diverged, Stopped: see `train_fold`.
     """
     store, results = FeatureStore.open(site.store), ResultStore.open(site.results)
-    key = fold_key(run, store)
+    (key,) = fold_keys([run], store)
     finished = results.get(key.hash)
     if finished is not None:
         return finished

@@ -67,7 +67,7 @@ def build_features(
     for problem in corpus.problems:
         if problem.severity == "warning":
             err.print(f"[yellow]warning:[/yellow] {problem}", soft_wrap=True, highlight=False)
-    for problem in reports[0].failed:
+    for problem in dict.fromkeys(problem for report in reports for problem in report.failed):
         err.print(f"[red]left out:[/red] {problem}", soft_wrap=True, highlight=False)
     if as_json:
         print_json({"store": target.uri, "features": [asdict(report) for report in reports]})

@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -145,6 +147,20 @@ def test_no_file_is_left_that_the_manifest_does_not_name(root: Path, store: Feat
     assert {path.name for path in folder.iterdir()} == parts | {"manifest.json", "spec.json"}
 
 
+def test_other_hidden_files_in_the_store_are_left_alone(root: Path, store: FeatureStore) -> None:
+    place = store.storage.local_path(f"icbhi/features/{SPEC.feature_id}")
+    assert place
+    (place / ".ipynb_checkpoints").mkdir()
+    foreign = place / ".DS_Store"
+    foreign.write_bytes(b"not ours")
+    half_written = place / ".manifest.json.0123456789abcdef0123456789abcdef"
+    half_written.write_bytes(b"{")
+    rebuild(root, store)
+    assert foreign.read_bytes() == b"not ours"
+    assert (place / ".ipynb_checkpoints").is_dir()
+    assert not half_written.exists()
+
+
 # --- bad recordings ---
 
 
@@ -250,6 +266,34 @@ def test_two_tasks_give_what_one_process_gives(root: Path, built: FeatureStore, 
     assert rows.keys() == expected.keys()
     for cycle, values in rows.items():
         np.testing.assert_allclose(values, expected[cycle], atol=1e-6)
+
+
+ALONE = """
+import sys
+from pathlib import Path
+from test_build import SPEC, rebuild
+from feature_store.store import FeatureStore
+if __name__ == "__main__":
+    import ray
+    rebuild(Path(sys.argv[1]), FeatureStore.open(sys.argv[2], create=True), workers=1)
+    print(ray.get_runtime_context().gcs_address)
+"""
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_build_joins_no_cluster_that_it_was_not_given(root: Path, tmp_path: Path) -> None:
+    """Another user's cluster on the machine is not ours: `ray.init()` without an address would join it."""
+    import ray
+
+    other = ray.get_runtime_context().gcs_address
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    environment["PYTHONPATH"] = str(Path(__file__).parent)
+    command = [sys.executable, "-c", ALONE, str(root), str(tmp_path / "new")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == 0, done.stderr
+    own = done.stdout.split()[-1]
+    assert ":" in own
+    assert own != other
 
 
 def _build(root: str, uri: str, spec: FbankSpec, start) -> None:

@@ -283,6 +283,29 @@ def test_a_stale_annotation_is_refused(
         spoilt.load("icbhi", manifest.feature_id, tmp_path / "cache")
 
 
+def test_verify_names_recordings_that_a_feature_lacks(synthetic_corpus: Path, tmp_path: Path) -> None:
+    """A recording came and only another feature was built. `load` still reads the state before, as after a kill."""
+    root = copy_of(synthetic_corpus, tmp_path / "corpus")
+    name, audio = audio_of(open_corpus("icbhi", root), 5)
+    late = [(file, tmp_path / file.name) for file in (audio, audio.with_suffix(".txt"))]
+    for file, aside in late:
+        file.rename(aside)
+    store = FeatureStore.open(str(tmp_path / "store"), create=True)
+    early = OTHER.model_copy(update={"n_mels": 20})
+    build(open_corpus("icbhi", root), early, store, workers=0)
+    assert store.verify("icbhi", early.feature_id) == []
+    for file, aside in late:
+        aside.rename(file)
+    build(open_corpus("icbhi", root), OTHER, store, workers=0)
+    (problem,) = store.verify("icbhi", early.feature_id)
+    assert re.search(rf"{early.feature_id} is incomplete: 1 recordings .*{name}.*features build", problem)
+    assert len(store.load("icbhi", early.feature_id, tmp_path / "cache").cycle_ids) < store.cycles("icbhi").num_rows
+    assert build(open_corpus("icbhi", root), early, store, workers=0).computed == 1
+    assert store.verify("icbhi", early.feature_id) == []
+    rows = store.load("icbhi", early.feature_id, tmp_path / "cache").cycle_ids
+    assert sorted(rows) == sorted(store.cycles("icbhi")["cycle_id"].to_pylist())
+
+
 def test_the_parts_hold_each_cycle_once(store: FeatureStore, manifest: Manifest) -> None:
     """In any order; their union is the cycle table."""
     folder = store.storage.local_path(f"icbhi/features/{manifest.feature_id}")
