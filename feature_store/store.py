@@ -241,17 +241,24 @@ class FeatureStore:
         array = np.lib.format.open_memmap(
             temporary, mode="w+", dtype=manifest.dtype, shape=(manifest.rows, *manifest.shape)
         )
-        ids: list[str] = []
+        ids = [""] * manifest.rows
+        place: dict[str, int] = {}  # of a recording's next row
+        row = 0
+        for name in sorted(manifest.recordings, key=lambda name: f"{name}#"):  # as its cycle ids sort
+            place[name], row = row, row + manifest.recordings[name].rows
         for part in manifest.parts:
             table = read_table(self.storage, folder, part)
-            array[len(ids) : len(ids) + len(table)] = values_of(table, manifest.shape)
-            ids += table["cycle_id"].to_pylist()
-        order = np.argsort(np.array(ids))
-        if not np.array_equal(order, np.arange(len(ids))):
-            array[:] = array[order]
+            part_ids = table["cycle_id"].to_pylist()
+            rows = []
+            for name in (cycle_id.rsplit("#", 1)[0] for cycle_id in part_ids):
+                rows.append(place[name])
+                place[name] += 1
+            array[rows] = values_of(table, manifest.shape)
+            for row, cycle_id in zip(rows, part_ids, strict=True):
+                ids[row] = cycle_id
         array.flush()
         del array
-        names.write_text(json.dumps([ids[index] for index in order]))
+        names.write_text(json.dumps(ids))
         temporary.chmod(0o444)
         temporary.replace(path)
 

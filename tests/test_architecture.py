@@ -156,7 +156,7 @@ def test_the_blocker_blocks():
 def test_builds_and_trains_without_ray_mlflow_and_optuna(synthetic_corpus: Path, tmp_path: Path):
     import json
 
-    from conftest import TINY_FEATURE
+    from tests.conftest import TINY_FEATURE
 
     ended = run_python(BLOCKED + TRAIN, str(synthetic_corpus), str(tmp_path), json.dumps(TINY_FEATURE))
     assert ended.returncode == 0, ended.stderr

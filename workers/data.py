@@ -102,7 +102,7 @@ def load_fold(
         task=config.task,
         classes=classes,
         synthetic=bool(about.get("synthetic", False)),
-        recordings=about["recordings"],
+        recordings=len(set(cycles["recording"].to_pylist())),
         recordings_listed=about["recordings_listed"],
         train=len(train),
         validation=len(validation),

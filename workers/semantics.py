@@ -11,7 +11,7 @@ import hashlib
 from pathlib import Path
 
 VERSION = 1
-DIGEST = "7e07399e23f74242"
+DIGEST = "91dce3544b8f28bb"
 
 MODULES = (
     "augment/*.py",
