@@ -17,7 +17,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.S3S
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: its keys in the environment are not for other tests
 def s3(s3_server: services.S3Server) -> Iterator[str]:
     """A bucket on a real S3 server, ``s3://lungtune``; the environment leads boto3 there, also in child processes."""
     import boto3

@@ -221,9 +221,8 @@ def test_a_model_folder_holds_no_pickle_and_saves_without_a_warning(
         warnings.simplefilter("always")
         save_model(folder, config, result, registry.results, describe(config, [result], 51.0, "sweep"))
     told = [str(warning.message) for warning in warned] + [record.getMessage() for record in caplog.records]
-    assert [text for text in told if re.search("signature|type hint|not provided|was not found", text)] == [
-        "Validating input example against model signature"
-    ]
+    told = [text for text in told if text != "Validating input example against model signature"]  # as it should
+    assert not [text for text in told if re.search("signature|type hint|not provided|was not found", text)]
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} <= {"", ".py", ".json", ".yaml", ".yml", ".txt", ".safetensors", ".typed"}
     assert not any(path.read_bytes()[:1] == b"\x80" for path in files if path.suffix != ".safetensors")

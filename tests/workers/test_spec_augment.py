@@ -42,6 +42,20 @@ def test_A1_masks_are_as_wide_and_as_many_as_the_policy_says() -> None:
     assert single[:, 0].mean() < single[:, 64].mean(), "a mask starts anywhere where it fits"
 
 
+def test_A1_starts_are_uniform_up_to_the_last_place() -> None:
+    masks = SpecAugment(Policy(4, 1, 4, 1)).draw(40000, 5, 6, generator()).numpy() > 0
+    over_bins = masks[:, :6]
+    starts = over_bins[over_bins.sum(axis=1) == 3].argmax(axis=1)  # 3 of 6 bins: starts 0 to 3
+    assert np.bincount(starts, minlength=4) / len(starts) == pytest.approx([0.25] * 4, abs=0.02)
+
+
+def test_A1_widths_keep_their_share_of_a_smaller_feature() -> None:
+    policy = POLICIES["icbhi_ast_sup"].scaled(399, 32)
+    assert (policy.frequency_width, policy.time_width) == (12.0, 80.0)
+    masks = SpecAugment(policy).draw(5000, 399, 32, generator()) > 0
+    assert masks[:, :32].sum(dim=1).max() <= 2 * 11 and masks[:, 32:].sum(dim=1).max() <= 2 * 79
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     batch=st.integers(1, 5), frames=st.integers(8, 90), bins=st.integers(4, 60), seed=st.integers(0, 99),
