@@ -16,8 +16,9 @@ NAMES = ("features", "first_step", "orchestration")
 
 def main() -> None:
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     for chatty in ("mlflow", "alembic", "ray", "ray.tune"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     chosen = [name for name in sys.argv[1:] if not name.startswith("-")] or NAMES
     unknown = set(chosen) - set(NAMES)
     if unknown:
