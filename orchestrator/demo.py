@@ -15,6 +15,7 @@ from feature_store.settings import Settings
 from feature_store.store import FeatureStore
 from orchestrator.cluster import connect
 from orchestrator.events import Watch
+from orchestrator.leaderboard.site import build_site
 from orchestrator.sweep import SweepOutcome, run_sweep
 from search_spaces.schema import SearchSpace
 
@@ -63,12 +64,5 @@ def run_demo(
     say(f"3/4 sweep: {space.description}")
     sweep = run_sweep(space, settings, watch)
     say("4/4 leaderboard")
-    page = build_leaderboard(settings)
+    page = build_site(settings, settings.home / "leaderboard")
     return DemoOutcome(root, built, sweep, page)
-
-
-def build_leaderboard(settings: Settings, out: Path | None = None) -> Path:
-    """The site, from the result store, with the registry's champions marked."""
-    from orchestrator.leaderboard.site import build_site
-
-    return build_site(settings, out or settings.home / "leaderboard")

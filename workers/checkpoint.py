@@ -7,8 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
-
 STATE = "state.pt"
 
 
@@ -20,6 +18,8 @@ class CheckpointFolder:
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace what was saved before; a kill in between leaves the former state."""
+        import torch
+
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / f".{STATE}.{os.getpid()}"
         torch.save(state, temporary)
@@ -27,6 +27,8 @@ class CheckpointFolder:
 
     def load(self) -> dict[str, Any] | None:
         """The saved state (tensors on the CPU), or None. A file that cannot be read counts as none."""
+        import torch
+
         path = self.folder / STATE
         if not path.exists():
             return None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from feature_store.splits import SplitTable
 from feature_store.store import FeatureStore
 from workers import provenance
+from workers.checkpoint import CheckpointFolder
 from workers.config import ExperimentConfig
 from workers.data import data_hash, load_fold
 from workers.results import (
@@ -110,10 +111,11 @@ def run_fold(
     if finished is not None:
         return finished
     split = store.split(run.config.dataset, run.split, task=run.config.task)
-    result, files = _train(run, key, site, store, split, on_epoch, should_stop)
-    if not results.publish(result, files):  # somebody else was faster: theirs is the result
-        return results.get(key.hash) or result
-    return result
+    checkpoint = CheckpointFolder(Path(site.cache) / "checkpoints" / key.hash)
+    result, files = _train(run, key, site, store, split, checkpoint, on_epoch, should_stop)
+    first = results.publish(result, files)
+    checkpoint.remove()  # not before: a kill in between would cost the whole training
+    return result if first else results.get(key.hash) or result  # somebody else was faster: theirs is the result
 
 
 def _train(
@@ -122,6 +124,7 @@ def _train(
     site: Site,
     store: FeatureStore,
     split: SplitTable,
+    checkpoint: CheckpointFolder,
     on_epoch: Callable[[dict[str, Any]], None] | None,
     should_stop: Callable[[], bool] | None,
 ) -> tuple[FoldResult, dict[str, bytes]]:
@@ -129,12 +132,10 @@ def _train(
     import torch
     from safetensors.torch import save
 
-    from workers.checkpoint import CheckpointFolder
     from workers.training import train_fold
 
     data = load_fold(store, run.config, split, run.fold, run.seed, Path(site.cache))
     device = pick_device(site.device)
-    checkpoint = CheckpointFolder(Path(site.cache) / "checkpoints" / key.hash)
     prepared = time.perf_counter() - started
     trained = train_fold(
         run.config,
@@ -177,7 +178,6 @@ def _train(
         test_reads=trained.test_reads,
         files={name: name for name in files},
     )
-    checkpoint.remove()
     return result, files
 
 
