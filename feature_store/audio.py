@@ -1,23 +1,23 @@
-"""From a recording's file to waveforms of one length: decode, resample, fade, slice, pad."""
+"""From a recording's file to waveforms of one length: decode, resample, filter, fade, slice, pad, copy."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from feature_store.datasets.audio_header import read_header
 from feature_store.errors import UserError
+from feature_store.waveform import augment, generator_of
 
-if TYPE_CHECKING:
-    pass
+FILTER_ORDER = 5
 
 
 class Length(Protocol):
-    """What `cut_cycles` needs of a feature's spec."""
+    """What `cut_cycles` and `with_copies` need of a feature's spec."""
 
     @property
     def sample_rate(self) -> int: ...
@@ -27,6 +27,8 @@ class Length(Protocol):
     def fade_seconds(self) -> float: ...
     @property
     def pad(self) -> str: ...
+    @property
+    def copies(self) -> int: ...
 
 
 def decode(path: Path) -> tuple[np.ndarray, int]:
@@ -75,14 +77,26 @@ def fade(waveform: np.ndarray, samples: int, *, start: bool = True, end: bool = 
     return faded
 
 
-def load_recording(path: Path, sample_rate: int, fade_seconds: float) -> np.ndarray:
-    """A whole recording at a rate, faded in and out once, ``[samples]`` float32.
+def band_pass(waveform: np.ndarray, rate: int, band: tuple[float, float]) -> np.ndarray:
+    """Butterworth filter of order 5, causal as in RespireNet: its two edges (Hz) are 3 dB down."""
+    from scipy.signal import butter, sosfilt
+
+    return sosfilt(butter(FILTER_ORDER, band, "bandpass", fs=rate, output="sos"), waveform).astype(np.float32)
+
+
+def load_recording(
+    path: Path, sample_rate: int, fade_seconds: float, band: tuple[float, float] | None = None
+) -> np.ndarray:
+    """A whole recording at a rate, filtered if a band is given, faded in and out once, ``[samples]`` float32.
 
     Raises:
         UserError: as `decode`.
     """
     waveform, rate = decode(path)
-    return fade(resample(waveform, rate, sample_rate), round(sample_rate * fade_seconds))
+    waveform = resample(waveform, rate, sample_rate)
+    if band:
+        waveform = band_pass(waveform, sample_rate, band)
+    return fade(waveform, round(sample_rate * fade_seconds))
 
 
 def cut(waveform: np.ndarray, start: float, end: float, rate: int) -> np.ndarray:
@@ -113,9 +127,40 @@ def fit_length(cycle: np.ndarray, samples: int, pad: str, fade_samples: int) -> 
     return fade(np.tile(cycle, math.ceil(samples / length))[:samples], fade_samples, start=False)
 
 
-def cut_cycles(waveform: np.ndarray, spans: Sequence[tuple[float, float]], spec: Length) -> np.ndarray:
-    """Cycles of a recording at the length that a feature takes, ``[cycles, samples]`` float32."""
+def fit(cycle: np.ndarray, spec: Length) -> np.ndarray:
+    """A cycle as a feature takes it: at the spec's length, or with ``stretch`` at its own, cut if longer.
+
+    ``augment`` fills it with augmented copies of itself, each changed by one operator of `waveform` and thus not
+    always of its length, and fades the end out. What is drawn depends on the cycle alone.
+    """
     fade_samples = round(spec.sample_rate * spec.fade_seconds)
-    return np.stack(
-        [fit_length(cut(waveform, *span, spec.sample_rate), spec.samples, spec.pad, fade_samples) for span in spans]
-    )
+    if spec.pad == "stretch":
+        return cycle[: spec.samples]
+    if spec.pad == "augment" and len(cycle) <= spec.samples:
+        rng, pieces, missing = generator_of(cycle, "pad"), [cycle], spec.samples - len(cycle)
+        while missing > 0:
+            pieces.append(augment(cycle, spec.sample_rate, rng))
+            missing -= len(pieces[-1])
+        return fade(np.concatenate(pieces)[: spec.samples], fade_samples, start=False)
+    return fit_length(cycle, spec.samples, spec.pad, fade_samples)
+
+
+def cut_cycles(waveform: np.ndarray, spans: Sequence[tuple[float, float]], spec: Length) -> list[np.ndarray]:
+    """Cycles of a recording as a feature takes them, each ``[samples]`` float32: of one length unless stretched.
+
+    Raises:
+        UserError: as `cut`.
+    """
+    return [fit(cut(waveform, *span, spec.sample_rate), spec) for span in spans]
+
+
+def with_copies(cycle: np.ndarray, spec: Length) -> list[np.ndarray]:
+    """A fitted cycle and after it the spec's augmented copies.
+
+    Each is the one before changed by one operator of `waveform`, then fitted again, which repeats the fade at its
+    end. What is drawn depends on the cycle alone.
+    """
+    rng, versions = generator_of(cycle, "copies"), [cycle]
+    for _ in range(spec.copies):
+        versions.append(fit(augment(versions[-1], spec.sample_rate, rng), spec))
+    return versions

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_store.audio import cut_cycles, load_recording
+from feature_store.audio import cut_cycles, load_recording, with_copies
 from feature_store.datasets.base import Corpus, Problem, Recording
 from feature_store.errors import UserError
 from feature_store.features import Spec
@@ -123,7 +123,7 @@ def _compute(
     recordings: list[Recording], spec: Spec, uri: str, folder: str, workers: int | None, progress: Progress | None
 ) -> Iterator[tuple[Part | None, dict[str, int], list[Problem]]]:
     """Parts with the rows of each recording in them, and the recordings that could not be used."""
-    size = RECORDINGS_A_PART
+    size = max(1, RECORDINGS_A_PART // (1 + spec.copies))
     batches = [recordings[start : start + size] for start in range(0, len(recordings), size)]
     done = 0
     if progress:
@@ -193,14 +193,16 @@ def compute_part(
 
 
 def compute_recording(recording: Recording, spec: Spec) -> np.ndarray:
-    """All cycles of a recording, ``[cycles, *shape]`` in the spec's dtype.
+    """All cycles of a recording with their augmented copies, ``[cycles, *stored_shape]`` in the spec's dtype.
 
     Raises:
         UserError: the audio cannot be used, or a value is not finite.
     """
     assert recording.audio is not None
-    waveform = load_recording(recording.audio, spec.sample_rate, spec.fade_seconds)
-    values = spec.compute(cut_cycles(waveform, [(cycle.start, cycle.end) for cycle in recording.cycles], spec))
+    waveform = load_recording(recording.audio, spec.sample_rate, spec.fade_seconds, spec.band_pass)
+    cycles = cut_cycles(waveform, [(cycle.start, cycle.end) for cycle in recording.cycles], spec)
+    values = spec.compute([version for cycle in cycles for version in with_copies(cycle, spec)])
+    values = values.reshape(len(cycles), *spec.stored_shape)
     if not np.isfinite(values).all():
         raise UserError("its features are not finite numbers", where=str(recording.audio), hint="is its audio sound?")
     return values.astype(spec.dtype)
@@ -284,7 +286,7 @@ def _manifest(spec: Spec, parts: list[Part], entries: dict[str, RecordingEntry])
     return Manifest(
         feature_id=spec.feature_id,
         spec=spec.model_dump(mode="json"),
-        shape=list(spec.shape),
+        shape=list(spec.stored_shape),
         dtype=spec.dtype,
         parts=sorted(parts, key=lambda part: part.file),
         recordings=dict(sorted(entries.items())),

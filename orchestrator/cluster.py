@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import ray
@@ -40,6 +44,26 @@ class Cluster:
         if resources.gpus:
             fits.append(self.gpus / resources.gpus)
         return max(1, int(min(fits)))
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Within it, SIGTERM (`ray job stop`, a pod's end) ends the driver as Ctrl-C does: it closes what it has open.
+
+    To be entered after `connect`: joining a cluster, Ray puts its own handler in place, which aborts the process.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
 
 def connect() -> Cluster:

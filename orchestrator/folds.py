@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import traceback
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -15,6 +16,7 @@ from search_spaces.schema import Resources
 from workers.fold import FoldRun, Site, run_fold
 
 RETRIES = 3
+MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.ENODEV, errno.ENOMEM}
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,13 @@ class Outcome:
         hash: name of the result, or None where there is none.
         error: what the user has to know, or None.
         detail: the traceback, for a fault that is not the user's input.
+        fault: whose it is: the config's, the machine's (worth another attempt), or the device's too small memory.
     """
 
     hash: str | None
     error: str | None = None
     detail: str = ""
+    fault: Literal["config", "machine", "memory"] = "config"
 
 
 @ray.remote(max_retries=RETRIES)  # Ray retries a lost worker or node, never an exception of the code
@@ -40,7 +44,8 @@ def _run_fold(run: FoldRun, site: Site, threads: int) -> Outcome:
     except UserError as error:
         return Outcome(hash=None, error=str(error))
     except Exception as error:  # its own fold fails; the sweep goes on and shows it
-        return Outcome(hash=None, error=f"{type(error).__name__}: {error}", detail=traceback.format_exc())
+        told = f"{type(error).__name__}: {error}"
+        return Outcome(hash=None, error=told, detail=traceback.format_exc(), fault=fault_of(error))
 
 
 def submit(run: FoldRun, site: Site, resources: Resources) -> ray.ObjectRef:
@@ -60,7 +65,20 @@ def outcome(reference: ray.ObjectRef) -> Outcome:
     try:
         return ray.get(reference)
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError) as error:
-        return Outcome(hash=None, error=f"lost after {RETRIES} retries: {type(error).__name__}", detail=str(error))
+        told = f"lost after {RETRIES} retries: {type(error).__name__}"
+        return Outcome(hash=None, error=told, detail=str(error), fault="machine")
+
+
+def fault_of(error: Exception) -> Literal["config", "machine", "memory"]:
+    """Whether another attempt could help, and which."""
+    name = type(error).__name__
+    if isinstance(error, MemoryError) or name == "OutOfMemoryError":  # torch's, named so that it need not be imported
+        return "memory"
+    module = type(error).__module__
+    lost = isinstance(error, ConnectionError | TimeoutError) or module.startswith(("botocore", "urllib3"))
+    if lost or (isinstance(error, OSError) and error.errno in MACHINE):
+        return "machine"
+    return "config"
 
 
 def _limit_threads(threads: int) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from feature_store.errors import UserError
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
+from orchestrator.pruning import Wilcoxon, build_rule
 from search_spaces.schema import SearchSpace
 from workers.config import ExperimentConfig
 from workers.data import task_classes
@@ -44,6 +45,7 @@ class Plan:
     search_runs: int
     promotion_runs: int
     results_recorded: int
+    warnings: list[str]
 
     @property
     def seconds(self) -> float | None:
@@ -110,7 +112,28 @@ def make_plan(space: SearchSpace, settings: Settings) -> Plan:
         search_runs=space.search.trials * len(folds) * len(space.evaluation.seeds),
         promotion_runs=finalists * len(outer.folds()) * len(space.promotion.seeds),
         results_recorded=len(hashes),
+        warnings=pruner_warnings(space, len(folds) * len(space.evaluation.seeds)),
     )
+
+
+def pruner_warnings(space: SearchSpace, fold_runs: int) -> list[str]:
+    """Why the pruner of a search space can never stop a trial, if that is so.
+
+    Args:
+        space: the search space.
+        fold_runs: of a whole trial.
+    """
+    pruner, rule = space.search.pruner, build_rule(space.search.pruner)
+    if rule is None:
+        return []
+    if pruner.after_folds >= fold_runs:
+        return [f"pruner: every trial gets {pruner.after_folds} folds and has {fold_runs}: nothing can be stopped"]
+    if isinstance(rule, Wilcoxon) and rule.earliest >= fold_runs:
+        first = f"its test at p = {pruner.p:g} cannot reject before fold {rule.earliest}"
+        return [f"pruner wilcoxon is inert: {first}, and a trial has {fold_runs}; raise p or use racing"]
+    if pruner.startup_trials >= space.search.trials:
+        return [f"pruner: it waits for {pruner.startup_trials} complete trials, and the sweep has no more"]
+    return []
 
 
 def _family(space: SearchSpace, name: str, recorded: dict[tuple[str, str], list[float]]) -> FamilyPlan:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from orchestrator.budget import Ledger
 from orchestrator.study import Study
 from orchestrator.trial import OF, STEP, VALUE
 
@@ -20,35 +20,62 @@ class StudySearcher(Searcher):
 
     Args:
         study: asked and told.
-        deadline: `time.monotonic` after which nothing new is begun, or None.
+        ledger: what the sweep may spend and has spent.
+
+    Attributes:
+        limit: of the budget that was reached, if one was.
+        broken: the machine's fault that stopped the sweep, if one did.
     """
 
-    def __init__(self, study: Study, deadline: float | None = None) -> None:
+    def __init__(self, study: Study, ledger: Ledger) -> None:
         super().__init__(metric=VALUE, mode="max")
-        self.study, self.deadline = study, deadline
+        self.study, self.ledger = study, ledger
+        self.limit: str | None = None
         self.numbers: dict[str, int] = {}
         self.values: dict[str, float] = {}
+        self.results: dict[str, list[str]] = {}
+        self.spent: dict[str, float] = {}
+        self.broken: str | None = None
         self.pruned: set[str] = set()
 
     def suggest(self, trial_id: str) -> Any:
-        if self.deadline is not None and time.monotonic() > self.deadline:
+        self.limit = self.limit or self.ledger.reached(self.study.history())
+        if self.broken or self.limit:
             return Searcher.FINISHED
         asked = self.study.ask()
         self.numbers[trial_id] = asked.number
         return {"number": asked.number, "family": asked.family, "config": asked.config.model_dump(mode="json")}
 
-    def fold_done(self, trial_id: str, value: float, step: int) -> bool:
-        """Pass a running mean on; True when the pruner would stop the trial."""
-        self.values[trial_id] = value
+    def fold_done(self, trial_id: str, value: float, step: int, results: list[str], spent: float) -> bool:
+        """Pass a running mean on; True when the pruner would stop the trial.
+
+        Args:
+            trial_id: Tune's.
+            value, step: the running mean, and over how many fold runs.
+            results: their names.
+            spent: seconds of training that the last one took; 0 where it was found.
+        """
+        self.values[trial_id], self.results[trial_id] = value, results
+        self.spent[trial_id] = self.spent.get(trial_id, 0.0) + spent
+        self.ledger.note(spent)
         return self.study.report(self.numbers[trial_id], value, step)
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         if trial_id not in self.numbers:
             return
-        message = (result or {}).get("error") or ("its process died" if error else None)
+        message = (result or {}).get("error")
+        if error or (result or {}).get("fault") == "machine":  # no fault of the trial: the next start takes it up
+            self.broken = message or "a trial's process died again and again"
+            return
         self.study.tell(
-            self.numbers[trial_id], self.values.get(trial_id), pruned=trial_id in self.pruned, error=message
+            self.numbers.pop(trial_id),
+            self.values.pop(trial_id, None),
+            pruned=trial_id in self.pruned,
+            error=message,
+            results=self.results.pop(trial_id, ()),
+            spent=self.spent.pop(trial_id, 0.0),
         )
+        self.pruned.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the study is the state, and a resume is a new Tuner over it."""
@@ -67,7 +94,8 @@ class FoldScheduler(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         if result.get("error"):
             return self.CONTINUE
-        stop = self.searcher.fold_done(trial.trial_id, result[VALUE], result[STEP])
+        spent = 0.0 if result["cached"] else result["seconds"]
+        stop = self.searcher.fold_done(trial.trial_id, result[VALUE], result[STEP], result["results"], spent)
         if stop and result[STEP] < result[OF]:
             self.searcher.pruned.add(trial.trial_id)
             return self.STOP

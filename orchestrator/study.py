@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from feature_store.errors import UserError
 from feature_store.settings import Settings
-from orchestrator.pruning import build_pruner
+from orchestrator.pruning import EndedTrials, History, build_pruner
 from search_spaces.schema import Search, SearchSpace
 from workers.config import ExperimentConfig
 from workers.weights import pin_weights
@@ -36,25 +36,28 @@ class Asked:
 
 
 class Study:
-    """A study that one driver owns. Trial numbers are Optuna's."""
+    """A study that one driver owns, of trials with a number of fold runs each. Trial numbers are Optuna's."""
 
-    def __init__(self, space: SearchSpace, settings: Settings) -> None:
+    def __init__(self, space: SearchSpace, settings: Settings, folds: int) -> None:
         self.space, self.settings = space, settings
         self.name = space.study_name
+        self.ended_trials = EndedTrials(folds)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self.study = optuna.create_study(
             study_name=self.name,
             storage=open_storage(settings.optuna),
             direction="maximize",
-            pruner=build_pruner(space.search.pruner),
+            pruner=build_pruner(space.search.pruner, self.ended_trials),
             load_if_exists=True,
         )
-        self.study.sampler = build_sampler(space.search, len(self.study.trials))
+        self.study.set_user_attr("evaluation", space.evaluation.model_dump(mode="json"))
+        self.asked = self.ended()
         self.running: dict[int, optuna.Trial] = {}
 
     @classmethod
     @contextlib.contextmanager
-    def lease(cls, space: SearchSpace, settings: Settings) -> Iterator[Study]:
+    def lease(cls, space: SearchSpace, settings: Settings, folds: int) -> Iterator[Study]:
         """Open the study for this driver alone.
 
         Raises:
@@ -69,7 +72,7 @@ class Study:
                 raise UserError(
                     "another driver is running this sweep", where=space.study_name, hint="wait for it, or stop it"
                 ) from error
-            yield cls(space, settings)
+            yield cls(space, settings, folds)
 
     def take_up(self) -> int:
         """Put trials that a killed driver left unfinished back into the queue, to be asked for first.
@@ -92,8 +95,14 @@ class Study:
         )
 
     def ask(self) -> Asked:
-        """The next config to try."""
+        """The next config to try.
+
+        The sampler is seeded by how many trials were asked before, so a sweep that was killed and taken up draws what
+        the undisturbed one draws, as far as the sampler knows the same results then.
+        """
+        self.study.sampler = build_sampler(self.space.search, self.asked)
         trial = self.study.ask()
+        self.asked += 1
         family, content = self.space.suggest(trial)
         config = pin_weights(ExperimentConfig.parse(content, where=f"trial {trial.number}"), self.settings.weights)
         trial.set_user_attr("family", family)
@@ -108,11 +117,23 @@ class Study:
         trial.report(value, step)
         return trial.should_prune()
 
-    def tell(self, number: int, value: float | None, *, pruned: bool = False, error: str | None = None) -> None:
-        """Close a trial: with its mean, as pruned, or as failed."""
+    def tell(
+        self,
+        number: int,
+        value: float | None,
+        *,
+        pruned: bool = False,
+        error: str | None = None,
+        results: Sequence[str] = (),
+        spent: float = 0.0,
+    ) -> None:
+        """Close a trial: with its mean, as pruned, or as failed; with its results and the seconds of their training."""
         trial = self.running.pop(number, None)
         if trial is None:
             return
+        if results:
+            trial.set_user_attr("results", list(results))
+            trial.set_user_attr("spent_seconds", spent)
         if error is not None or value is None or not math.isfinite(value):
             trial.set_user_attr("error", error or f"its value is {value}")
             self.study.tell(trial, state=TrialState.FAIL)
@@ -121,6 +142,14 @@ class Study:
         else:
             self.study.tell(trial, value)
 
+    def spent_seconds(self) -> float:
+        """Training that all trials took, over all starts of the sweep."""
+        return sum(trial.user_attrs.get("spent_seconds", 0.0) for trial in self.study.get_trials(deepcopy=False))
+
+    def history(self) -> History:
+        """Fold values of the trials that have ended."""
+        return self.ended_trials.of(self.study)
+
     def abandon(self) -> None:
         """Leave trials that are still running to the next start."""
         self.running.clear()
@@ -128,6 +157,10 @@ class Study:
     def trials(self) -> list[FrozenTrial]:
         """All trials that count, in the order of their numbers."""
         return [trial for trial in self.study.get_trials(deepcopy=False) if not trial.user_attrs.get("abandoned")]
+
+    def trial(self, number: int) -> FrozenTrial:
+        """One trial, as it is stored."""
+        return self.study.get_trials(deepcopy=False)[number]
 
     @staticmethod
     def describe(trial: FrozenTrial) -> dict[str, Any]:
@@ -173,12 +206,20 @@ def open_storage(location: str) -> optuna.storages.BaseStorage:
         ) from error
 
 
-def build_sampler(search: Search, trials: int) -> optuna.samplers.BaseSampler:
-    """The sampler of a search space, seeded by how far the study is: a resumed one does not repeat its draws."""
-    seed = search.seed + trials
+def build_sampler(search: Search, asked: int) -> optuna.samplers.BaseSampler:
+    """The sampler for the next trial of a search.
+
+    Args:
+        search: which sampler, and its seed.
+        asked: trials asked for before.
+    """
+    seed, startup = search.seed + asked, search.startup_trials
     if search.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
-    if search.sampler == "qmc":
-        return optuna.samplers.QMCSampler(seed=search.seed, scramble=True)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning, message=".*``group``")
-    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=search.startup_trials, multivariate=True, group=True)
+    if search.sampler == "qmc":  # its place in the sequence is in the study
+        return optuna.samplers.QMCSampler(seed=search.seed, scramble=True, warn_independent_sampling=False)
+    if search.sampler == "gp":
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+    if search.sampler == "cmaes":
+        return optuna.samplers.CmaEsSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, group=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ray import tune
@@ -15,9 +15,11 @@ from ray import tune
 from feature_store.errors import UserError
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
-from orchestrator.cluster import Cluster, connect
+from orchestrator.backends import Backend, RayBackend
+from orchestrator.budget import Ledger
+from orchestrator.cluster import Cluster, connect, stoppable
 from orchestrator.events import Progress, Watch
-from orchestrator.folds import outcome, submit
+from orchestrator.folds import RETRIES, outcome, submit
 from orchestrator.plan import check_space
 from orchestrator.registry import Registered, Registry
 from orchestrator.search import FoldScheduler, StudySearcher
@@ -73,8 +75,19 @@ def site_of(settings: Settings) -> Site:
     )
 
 
-def run_sweep(space: SearchSpace, settings: Settings, watch: Watch = lambda progress: None) -> SweepOutcome:
+def run_sweep(
+    space: SearchSpace,
+    settings: Settings,
+    watch: Watch = lambda progress: None,
+    backend: Backend | None = None,
+) -> SweepOutcome:
     """Search, promote, register.
+
+    Args:
+        space: the sweep.
+        settings: where everything lies.
+        watch: told of everything that happens.
+        backend: runs the search's fold runs; Ray tasks if not given. With a simulated one nothing is promoted.
 
     Raises:
         UserError: something is wrong that would fail every trial; found before anything starts.
@@ -84,10 +97,17 @@ def run_sweep(space: SearchSpace, settings: Settings, watch: Watch = lambda prog
     cluster = connect()
     cluster.check(space.resources)
     folds = check_space(space, store, settings)
-    work = TrialWork(site_of(settings).keeping(weights=False), space.evaluation, tuple(folds), space.resources)
-    with Study.lease(space, settings) as study, Tracker.open(settings, space, study.name, watch) as tracker:
+    site = replace(site_of(settings), keep_weights=False)
+    work = TrialWork(site, space.evaluation, tuple(folds), space.resources, backend or RayBackend())
+    fold_runs = len(folds) * len(space.evaluation.seeds)
+    with (
+        stoppable(),
+        Study.lease(space, settings, fold_runs) as study,
+        Tracker.open(settings, space, study.name, watch) as tracker,
+    ):
         counted = _search(space, settings, cluster, study, tracker, work, watch)
-        finalists = [_promote(finalist, space, settings, store, watch) for finalist in _finalists(space, study)]
+        chosen = _finalists(space, study) if isinstance(work.backend, RayBackend) else []
+        finalists = [_promote(finalist, space, settings, store, watch) for finalist in chosen]
         _register(finalists, space, settings, study, tracker, watch)
         trials = [study.describe(trial) for trial in study.trials()]
         tracker.finish_sweep(trials)
@@ -115,8 +135,8 @@ def _search(
     watch(Progress("search", {"study": study.name, "missing": max(0, missing), "taken_up": taken_up, "slots": slots}))
     counter = _Observer(study, tracker, watch)
     if missing > 0:
-        deadline = time.monotonic() + space.budget.hours * 3600 if space.budget.hours else None
-        counter.searcher = searcher = StudySearcher(study, deadline)
+        ledger = Ledger(space.budget, space.resources, study.spent_seconds())
+        counter.searcher = searcher = StudySearcher(study, ledger)
         folder = settings.cache / "tune" / f"{study.name}-{int(time.time())}"
         tune.Tuner(
             tune.with_resources(tune.with_parameters(run_trial, work=work), TRIAL_RESOURCES),
@@ -128,10 +148,22 @@ def _search(
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
-                name=folder.name, storage_path=str(folder.parent), verbose=0, callbacks=[counter]
+                name=folder.name,
+                storage_path=str(folder.parent),
+                verbose=0,
+                callbacks=[counter],
+                failure_config=tune.FailureConfig(max_failures=RETRIES),  # a lost trial process: its folds are kept
             ),
         ).fit()
         shutil.rmtree(folder, ignore_errors=True)
+        if searcher.limit:
+            watch(Progress("budget", {"limit": searcher.limit}))
+        if searcher.broken:
+            raise UserError(
+                f"the sweep was stopped by a fault that is not a trial's: {searcher.broken}",
+                where=study.name,
+                hint="mend it, then start the same command again: finished fold runs are kept",
+            )
     for trial in study.trials():  # what a killed driver told Optuna but not MLflow
         tracker.trial_ended(trial)
     return {"trained": counter.trained, "cached": counter.cached}
@@ -145,17 +177,24 @@ class _Observer(tune.Callback):
         self.searcher: StudySearcher | None = None
         self.trained = self.cached = 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune writes its callbacks down for a resume of its own; ours is a new Tuner over the same study."""
+        return {}
+
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         facts = {"trial": trial.config["number"], "family": trial.config["family"]}
         if result.get("error"):
-            self.watch(Progress("trial_failed", {**facts, "error": result["error"], "config": trial.config["config"]}))
+            failed = {"study": self.study.name, "error": result["error"], "config": trial.config["config"]}
+            self.watch(Progress("trial_failed", {**facts, **failed}))
             return
         self.trained, self.cached = self.trained + (not result["cached"]), self.cached + result["cached"]
         self.watch(Progress("fold", {**facts, **result}))
         self.tracker.fold_done(trial.config["number"], trial.config["config"], result["results"])
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        ended = self.study.study.trials[trial.config["number"]]
+        ended = self.study.trial(trial.config["number"])
+        if not ended.state.is_finished():
+            return  # a machine's fault: it goes on at the next start
         self.tracker.trial_ended(ended)
         self.watch(Progress("trial", self.study.describe(ended)))
 

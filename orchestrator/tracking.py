@@ -1,7 +1,7 @@
 """MLflow as a projection of the result store: one run a sweep, one a trial, one a finalist, written by the driver.
 
 A run is found again by its fingerprint, so that a resumed sweep continues it and makes no second one. A lost MLflow
-server never stops a sweep: what it missed is written when the trial ends, or by the next start.
+server never stops a sweep: what it missed is written when it is back, or by the next start.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,18 +23,22 @@ from requests.exceptions import RequestException
 from feature_store.settings import Settings
 from orchestrator.events import Progress, Watch
 from orchestrator.figures import confusion_figure
+from orchestrator.outbox import Outbox
+from orchestrator.places import mask
 from search_spaces.schema import SearchSpace
 from workers.config import ExperimentConfig
 from workers.results import FoldResult, ResultStore
 
 FINGERPRINT = "lungtune.fingerprint"
+STUDY = "lungtune.study"
 LOST = (MlflowException, RequestException, OSError)
 BATCH = 900  # MLflow takes 1,000 metrics at once
+PATIENCE = 60.0  # seconds that a sweep waits at its end for a lost server
 
 
 def connect(settings: Settings) -> MlflowClient:
     """A client of the tracking server or of the local database, which is created by its first use."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # the outbox tries again
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     settings.home.mkdir(parents=True, exist_ok=True)
     return MlflowClient(tracking_uri=settings.mlflow, registry_uri=settings.mlflow)
@@ -56,15 +60,21 @@ def experiment_id(client: MlflowClient, name: str, settings: Settings) -> str:
         return found.experiment_id
 
 
+class _Run:
+    """A run as this driver knows it."""
+
+    def __init__(self, run_id: str, results: set[str], state: str | None, status: str) -> None:
+        self.run_id, self.results, self.state, self.status = run_id, results, state, status
+
+
 class Tracker:
-    """Writes one sweep to MLflow."""
+    """Writes one sweep to MLflow, beside the sweep: what is slow or lost there holds nothing up here."""
 
     def __init__(self, settings: Settings, space: SearchSpace, study: str, watch: Watch) -> None:
         self.settings, self.space, self.study, self.watch = settings, space, study, watch
         self.client = connect(settings)
         self.results = ResultStore.open(settings.results)
-        self.run_ids: dict[str, str] = {}
-        self.logged: dict[str, set[str]] = {}
+        self.outbox = Outbox(self._lost, self._tell)
 
     @classmethod
     @contextlib.contextmanager
@@ -85,57 +95,58 @@ class Tracker:
         name = f"{base.get('dataset', 'icbhi')}-{base.get('task', 'lungsound4')}"
         return experiment_id(self.client, name, self.settings)
 
-    @property
-    def parent(self) -> str:
-        """The sweep's own run."""
-        return self._run(
-            self.study, self.study, {"lungtune.kind": "sweep", "mlflow.note.content": self.space.description}
-        )
+    @functools.cached_property
+    def runs(self) -> dict[str, _Run]:
+        """The study's runs by their fingerprints, as an earlier driver left them."""
+        found: dict[str, _Run] = {}
+        token: str | None = None
+        while True:
+            page = self.client.search_runs(
+                [self.experiment], f"tags.`{STUDY}` = '{self.study}'", max_results=1000, page_token=token
+            )
+            for run in page:
+                tags = run.data.tags
+                results = {value for key, value in tags.items() if key.startswith("lungtune.result.")}
+                known = _Run(run.info.run_id, results, tags.get("lungtune.state"), run.info.status)
+                found[tags[FINGERPRINT]] = known
+            token = page.token
+            if not token:
+                return found
 
     # --- trials ---
 
     def fold_done(self, number: int, config: dict[str, Any], hashes: list[str]) -> None:
         """Write the fold runs of a trial that are not there yet: epoch curves, and the fold's Scores."""
-        with self._guard():
-            parsed = ExperimentConfig.model_validate(config)
-            run_id = self._trial_run(number, parsed)
-            for position, result_hash in enumerate(hashes):
-                self._log_result(run_id, position, result_hash)
+        results = list(hashes)
+        self.outbox.put(lambda: self._write_folds(self._trial_run(number, config), results))
 
     def trial_ended(self, trial: FrozenTrial) -> None:
-        """Close a trial's run with its mean, its state and the confusion matrix over its folds."""
-        if not trial.state.is_finished() or "config" not in trial.user_attrs:
-            return
-        with self._guard():
-            run_id = self._trial_run(trial.number, ExperimentConfig.model_validate(trial.user_attrs["config"]))
-            if self.client.get_run(run_id).data.tags.get("lungtune.state") == trial.state.name:
-                return
-            hashes = sorted(self.logged.get(run_id, set()))
-            protocol = self.space.evaluation.protocol
-            confusions = [self._result(h).protocols[protocol].test.confusion for h in hashes]
-            if confusions:
-                classes = self._result(hashes[0]).data.classes
-                title = f"trial {trial.number}: {len(hashes)} folds together, {protocol} epoch"
-                figure = confusion_figure(np.sum(confusions, axis=0), classes, title)
-                self.client.log_figure(run_id, figure, "confusion_matrix.png")
-            metrics = {} if trial.value is None else {"objective": trial.value}
-            tags = {"lungtune.state": trial.state.name, "lungtune.error": trial.user_attrs.get("error")}
-            self._log(run_id, metrics, tags={key: value for key, value in tags.items() if value})
-            status = {TrialState.FAIL: "FAILED", TrialState.PRUNED: "KILLED"}.get(trial.state, "FINISHED")
-            self.client.set_terminated(run_id, status)
+        """Write what is missing of a trial and close its run: mean, state, confusion matrix over its folds."""
+        if trial.state.is_finished() and "config" in trial.user_attrs:
+            self.outbox.put(lambda: self._write_trial(trial))
 
-    def _trial_run(self, number: int, config: ExperimentConfig) -> str:
+    def _write_trial(self, trial: FrozenTrial) -> None:
+        run = self._trial_run(trial.number, trial.user_attrs["config"])
+        if run.state == trial.state.name and run.status != "RUNNING":
+            return
+        results = self._write_folds(run, trial.user_attrs.get("results", []))
+        self._draw(run, results, self.space.evaluation.protocol, f"trial {trial.number}: {{}} fold runs together")
+        tags = {"lungtune.state": trial.state.name, "lungtune.error": trial.user_attrs.get("error")}
+        self._log(run, {} if trial.value is None else {"objective": trial.value}, tags)
+        self._end(run, {TrialState.FAIL: "FAILED", TrialState.PRUNED: "KILLED"}.get(trial.state, "FINISHED"))
+        run.state = trial.state.name
+
+    def _trial_run(self, number: int, config: dict[str, Any]) -> _Run:
+        parsed = ExperimentConfig.model_validate(config)
         tags = {
             "lungtune.kind": "trial",
             "lungtune.trial": str(number),
-            "lungtune.family": config.model.name,
-            "lungtune.objective": config.objective.name,
-            "lungtune.config_hash": config.config_hash,
+            "lungtune.family": parsed.model.name,
             "lungtune.split": self.space.evaluation.split,
             "lungtune.protocol": self.space.evaluation.protocol,
-            "mlflow.parentRunId": self.parent,
         }
-        return self._run(f"{self.study}:{config.config_hash}", f"trial {number} · {config.model.name}", tags, config)
+        name = f"trial {number} · {parsed.model.name}"
+        return self._run(f"{self.study}:{parsed.config_hash}", name, tags, parsed)
 
     # --- finalists ---
 
@@ -143,75 +154,92 @@ class Tracker:
         self, family: str, number: int, search_value: float, config: ExperimentConfig, results: list[FoldResult]
     ) -> str | None:
         """The run of a finalist: every seed's curve and Scores, their means, its picture. None if MLflow is lost."""
-        with self._guard():
-            split = self.space.promotion.split
-            tags = {
-                "lungtune.kind": "finalist",
-                "lungtune.trial": str(number),
-                "lungtune.family": family,
-                "lungtune.config_hash": config.config_hash,
-                "lungtune.split": split,
-                "lungtune.protocol": config.training.protocol,
-                "mlflow.parentRunId": self.parent,
-            }
-            name = f"finalist · {family}"
-            run_id = self._run(f"{self.study}:{config.config_hash}:{split}", name, tags, config)
-            for position, result in enumerate(results):
-                self._log_result(run_id, position, result.hash, label="seed")
-            metrics = {"search_objective": search_value}
-            for protocol in results[0].protocols:
-                rows = [result.protocols[protocol].test.flat() for result in results]
-                for key in rows[0]:
-                    metrics[f"{protocol}/{key}"] = float(np.mean([row[key] for row in rows if key in row]))
-            self._log(run_id, metrics)
-            protocol = config.training.protocol
-            confusion = np.sum([result.protocols[protocol].test.confusion for result in results], axis=0)
-            title = f"{family} on {split}: {len(results)} seeds together, {protocol} epoch"
-            self.client.log_figure(
-                run_id, confusion_figure(confusion, results[0].data.classes, title), "confusion_matrix.png"
-            )
-            self.client.set_terminated(run_id)
-            return run_id
-        return None
+        return self.outbox.ask(
+            lambda: self._write_finalist(family, number, search_value, config, results), patience=PATIENCE
+        )
+
+    def _write_finalist(
+        self, family: str, number: int, search_value: float, config: ExperimentConfig, results: list[FoldResult]
+    ) -> str:
+        split, protocol = self.space.promotion.split, config.training.protocol
+        tags = {
+            "lungtune.kind": "finalist",
+            "lungtune.trial": str(number),
+            "lungtune.family": family,
+            "lungtune.split": split,
+            "lungtune.protocol": protocol,
+        }
+        run = self._run(f"{self.study}:{config.config_hash}:{split}", f"finalist · {family}", tags, config)
+        self.client.log_dict(run.run_id, config.model_dump(mode="json"), "config.json")
+        for position, result in enumerate(results):
+            self._write_result(run, position, result, label="seed")
+        metrics = {"search_objective": search_value}
+        for name in results[0].protocols:
+            rows = [result.protocols[name].test.flat() for result in results]
+            for key in rows[0]:
+                metrics[f"{name}/{key}"] = float(np.mean([row[key] for row in rows if key in row]))
+        self._log(run, metrics)
+        self._draw(run, results, protocol, f"{family} on {split}: {{}} seeds together")
+        self._end(run, "FINISHED")
+        return run.run_id
 
     def finish_sweep(self, trials: list[dict[str, Any]]) -> None:
         """The sweep's table and its best value, on the parent run."""
-        with self._guard():
-            values = [trial["value"] for trial in trials if trial["state"] == "COMPLETE"]
-            metrics = {"trials": float(len(trials))} | ({"best_objective": max(values)} if values else {})
-            self._log(self.parent, metrics)
-            self.client.log_dict(self.parent, {"trials": trials}, "trials.json")
-            self.client.log_dict(self.parent, self.space.model_dump(mode="json"), "search_space.json")
+        values = [trial["value"] for trial in trials if trial["state"] == "COMPLETE"]
+        metrics = {"trials": float(len(trials))} | ({"best_objective": max(values)} if values else {})
 
-    # --- writing ---
+        def write() -> None:
+            parent = self._parent()
+            self._log(parent, metrics)
+            self.client.log_dict(parent.run_id, {"trials": trials}, "trials.json")
+            self.client.log_dict(parent.run_id, self.space.model_dump(mode="json"), "search_space.json")
 
-    def _run(self, fingerprint: str, name: str, tags: dict[str, str], config: ExperimentConfig | None = None) -> str:
-        """The run with that fingerprint, running: found, or made with its parameters."""
-        if fingerprint in self.run_ids:
-            return self.run_ids[fingerprint]
-        found = self.client.search_runs([self.experiment], f"tags.`{FINGERPRINT}` = '{fingerprint}'", max_results=1)
-        if found:
-            run = found[0]
-            if run.info.status != "RUNNING" and "lungtune.state" not in run.data.tags:
-                self.client.update_run(run.info.run_id, status=RunStatus.to_string(RunStatus.RUNNING))
-            self.logged[run.info.run_id] = {
-                value for key, value in run.data.tags.items() if key.startswith("lungtune.result.")
-            }
-        else:
-            run = self.client.create_run(self.experiment, run_name=name, tags={**tags, FINGERPRINT: fingerprint})
-            self.logged[run.info.run_id] = set()
+        self.outbox.put(write)
+
+    # --- writing, in the outbox's thread ---
+
+    def _parent(self) -> _Run:
+        """The sweep's own run."""
+        return self._run(
+            self.study, self.study, {"lungtune.kind": "sweep", "mlflow.note.content": self.space.description}
+        )
+
+    def _run(self, fingerprint: str, name: str, tags: dict[str, str], config: ExperimentConfig | None = None) -> _Run:
+        """The run with that fingerprint, running unless it has ended: found, or made with its parameters."""
+        run = self.runs.get(fingerprint)
+        if run is None:
+            tags = {**tags, FINGERPRINT: fingerprint, STUDY: self.study}
+            if config is not None:
+                tags |= {
+                    "mlflow.parentRunId": self._parent().run_id,
+                    "lungtune.objective": config.objective.name,
+                    "lungtune.config_hash": config.config_hash,
+                    "lungtune.compat": ", ".join(config.compat) or "none",
+                }
+            made = self.client.create_run(self.experiment, run_name=name, tags=tags)
+            run = self.runs[fingerprint] = _Run(made.info.run_id, set(), None, "RUNNING")
             if config is not None:
                 parameters = [Param(key, str(value)) for key, value in flatten(config.model_dump(mode="json")).items()]
-                self.client.log_batch(run.info.run_id, params=parameters[:100])
-                self.client.log_dict(run.info.run_id, config.model_dump(mode="json"), "config.json")
-        self.run_ids[fingerprint] = run.info.run_id
-        return run.info.run_id
+                self.client.log_batch(run.run_id, params=parameters[:100])
+        elif run.status != "RUNNING" and run.state is None:
+            self.client.update_run(run.run_id, status=RunStatus.to_string(RunStatus.RUNNING))
+            run.status = "RUNNING"
+        return run
 
-    def _log_result(self, run_id: str, position: int, result_hash: str, label: str = "fold") -> None:
-        """One fold run's curves and Scores, once."""
-        if result_hash in self.logged[run_id]:
+    def _write_folds(self, run: _Run, hashes: Sequence[str]) -> list[FoldResult]:
+        """Write those fold runs of a trial that are not there yet; returns all of them."""
+        results = []
+        for position, result_hash in enumerate(hashes):
+            result = self.results.get(result_hash)
+            assert result is not None
+            self._write_result(run, position, result)
+            results.append(result)
+        return results
+
+    def _write_result(self, run: _Run, position: int, result: FoldResult, label: str = "fold") -> None:
+        """One fold run's curves and Scores, once: its tag is written with the last of them."""
+        if result.hash in run.results:
             return
-        result = self._result(result_hash)
         number = result.key.fold if label == "fold" else result.key.seed
         prefix = f"{label}{number}"
         now = int(time.time() * 1000)
@@ -224,41 +252,63 @@ class Tracker:
             metrics += [Metric(f"{prefix}/{protocol}_{k}", v, now, 0) for k, v in chosen.test.flat().items()]
         metrics.append(Metric(f"{prefix}/seconds", result.timing["total_seconds"], now, 0))
         for start in range(0, len(metrics), BATCH):
-            self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
-        self.client.log_batch(run_id, tags=[RunTag(f"lungtune.result.{position}", result_hash)])
-        self.logged[run_id].add(result_hash)
+            last = start + BATCH >= len(metrics)
+            tags = [RunTag(f"lungtune.result.{position}", result.hash)] if last else []
+            self.client.log_batch(run.run_id, metrics=metrics[start : start + BATCH], tags=tags)
+        run.results.add(result.hash)
 
-    def _log(self, run_id: str, metrics: dict[str, float], tags: dict[str, str] | None = None) -> None:
+    def _draw(self, run: _Run, results: Sequence[FoldResult], protocol: str, title: str) -> None:
+        """The confusion matrix over some results."""
+        if results:
+            confusion = np.sum([result.protocols[protocol].test.confusion for result in results], axis=0)
+            text = f"{title.format(len(results))}, {protocol} epoch"
+            picture = confusion_figure(confusion, results[0].data.classes, text)
+            self.client.log_image(run.run_id, picture, artifact_file="confusion_matrix.png")
+
+    def _log(self, run: _Run, metrics: dict[str, float], tags: dict[str, str | None] | None = None) -> None:
         now = int(time.time() * 1000)
         finite = {key: value for key, value in metrics.items() if np.isfinite(value)}
         self.client.log_batch(
-            run_id,
+            run.run_id,
             metrics=[Metric(key, value, now, 0) for key, value in finite.items()],
-            tags=[RunTag(key, value[:5000]) for key, value in (tags or {}).items()],
+            tags=[RunTag(key, value[:5000]) for key, value in (tags or {}).items() if value],
         )
 
-    def _result(self, result_hash: str) -> FoldResult:
-        result = self.results.get(result_hash)
-        assert result is not None
-        return result
-
-    @contextlib.contextmanager
-    def _guard(self) -> Iterator[None]:
-        """MLflow's faults are told, never raised."""
-        try:
-            yield
-        except LOST as error:
-            self.watch(
-                Progress("mlflow_lost", {"error": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"})
-            )
+    def _end(self, run: _Run, status: str) -> None:
+        self.client.set_terminated(run.run_id, status)
+        run.status = status
 
     def _close(self, status: str) -> None:
         """No run of this sweep is left running."""
-        with self._guard():
-            for run_id in {*self.run_ids.values()} - {self.parent}:
-                if self.client.get_run(run_id).info.status == "RUNNING":
-                    self.client.set_terminated(run_id, "KILLED")
-            self.client.set_terminated(self.parent, status)
+
+        def end_all() -> None:
+            for run in self.runs.values():
+                if run.status == "RUNNING" and run is not self._parent():
+                    self._end(run, "KILLED")
+            self._end(self._parent(), status)
+
+        self.outbox.put(end_all)
+        left = self.outbox.close(PATIENCE)
+        if left:
+            self.watch(Progress("mlflow_lost", {"error": f"{left} entries not written; the next start writes them"}))
+
+    def _lost(self, error: Exception) -> bool:
+        """Whether to try again; then what is there is read anew, since only the answer may have been lost."""
+        if lost := is_lost(error):
+            self.__dict__.pop("runs", None)
+        return lost
+
+    def _tell(self, error: Exception) -> None:
+        """MLflow's faults are told, never raised."""
+        first = (str(error).splitlines() or [""])[0][:200]
+        self.watch(Progress("mlflow_lost", {"error": f"{type(error).__name__}: {mask(first)}"}))
+
+
+def is_lost(error: Exception) -> bool:
+    """Whether an error means that the server cannot be reached now, and not that it was asked something wrong."""
+    if isinstance(error, MlflowException):
+        return error.error_code in {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
+    return isinstance(error, RequestException | OSError)
 
 
 def _epoch_metrics(record: dict[str, Any]) -> dict[str, float]:

@@ -6,13 +6,13 @@ Runs in a process of its own that imports no torch: the training happens in Ray 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ray import tune
 
 from feature_store.store import FeatureStore
-from orchestrator.folds import outcome, submit
+from orchestrator.backends import Backend, RayBackend
 from search_spaces.schema import Evaluation, Resources
 from workers.config import ExperimentConfig
 from workers.fold import FoldRun, Site, fold_keys
@@ -29,6 +29,7 @@ class TrialWork:
     evaluation: Evaluation
     folds: tuple[int, ...]
     resources: Resources
+    backend: Backend = field(default_factory=RayBackend)
 
     def runs(self, config: ExperimentConfig) -> list[FoldRun]:
         """A config's fold runs, in the order in which every trial runs them."""
@@ -47,9 +48,10 @@ def run_trial(config: dict[str, Any], work: TrialWork) -> None:
         result_hash = key.hash
         cached = result_hash in results
         if not cached:
-            ended = outcome(submit(run, work.site, work.resources))
+            ended = work.backend.run(run, key, work.site, work.resources)
             if ended.hash is None:
-                failed = {"error": ended.error, "detail": ended.detail, STEP: len(values), OF: len(runs)}
+                failed: dict[str, Any] = {"error": ended.error, "detail": ended.detail, "fault": ended.fault}
+                failed |= {STEP: len(values), OF: len(runs), "results": hashes}
                 tune.report({VALUE: math.nan, **failed})  # Tune insists on the metric
                 return
         result = results.get(result_hash)

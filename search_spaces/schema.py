@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from feature_store.errors import UserError, nearest
 from search_spaces.parameters import Parameter
@@ -50,16 +50,23 @@ class Promotion(Section):
 
 
 class Pruner(Section):
-    """Stops a trial between folds, on its running mean."""
+    """Stops a trial between folds; docs/pruning.md compares the rules."""
 
-    name: Literal["none", "median", "percentile"] = "median"
-    percentile: float = Field(default=50.0, gt=0, lt=100, description="percentile only: the share that goes on")
-    startup_trials: int = Field(default=4, ge=0, description="finished trials before anything is pruned")
+    name: Literal["none", "median", "percentile", "halving", "wilcoxon", "racing"] = "median"
+    startup_trials: int = Field(default=4, ge=0, description="complete trials before anything is pruned")
     after_folds: int = Field(default=2, ge=1, description="folds that every trial gets")
+    percentile: float = Field(default=50.0, gt=0, lt=100, description="percentile: the share that goes on")
+    reduction: float = Field(default=2.0, gt=1, le=16, description="halving: one in so many passes a rung")
+    p: float = Field(default=0.1, gt=0, lt=1, description="wilcoxon: level of the test against the best trial")
+    share: float = Field(
+        default=0.2, gt=0, lt=1, description="racing: of a new trial's chance to win, below which a trial stops"
+    )
 
 
 class Search(Section):
-    sampler: Literal["tpe", "random", "qmc"] = "tpe"
+    sampler: Literal["tpe", "gp", "cmaes", "qmc", "random"] = Field(
+        default="tpe", description="cmaes takes numbers only and draws choices at random; qmc is quasi-random"
+    )
     seed: int = 0
     trials: int = Field(default=20, ge=1)
     startup_trials: int = Field(default=8, ge=1, description="drawn at random before the sampler learns")
@@ -77,7 +84,19 @@ class Resources(Section):
 class Budget(Section):
     """When to stop asking for more. What has begun is finished."""
 
-    hours: float | None = Field(default=None, gt=0)
+    hours: float | None = Field(default=None, gt=0, description="by the clock, of one start of the sweep")
+    gpu_hours: float | None = Field(default=None, gt=0, description="of trained fold runs, over all starts")
+    cost_per_hour: float | None = Field(default=None, gt=0, description="of the resources of one fold run")
+    cost: float | None = Field(default=None, gt=0, description="of trained fold runs, over all starts")
+    chance: float | None = Field(
+        default=None, gt=0, lt=1, description="stop when one more trial is less likely than this to be the best"
+    )
+
+    @model_validator(mode="after")
+    def _sound(self) -> Budget:
+        if self.cost is not None and self.cost_per_hour is None:
+            raise ValueError("cost needs cost_per_hour")
+        return self
 
 
 class SearchSpace(Section):
@@ -105,13 +124,17 @@ class SearchSpace(Section):
 
     @classmethod
     def parse(cls, content: Any, where: str = "search space") -> SearchSpace:
-        """Validate a plain mapping.
+        """Validate a plain mapping, whose `base` may name a preset that it is laid over: ``{preset: icbhi_ce, ...}``.
 
         Raises:
             UserError: what is wrong, and where.
         """
+        from search_spaces.presets import over_preset  # which reads YAML and merges by what stands below
+
         if not isinstance(content, dict):
             raise UserError(f"must be a mapping, not {type(content).__name__}", where=where)
+        if "base" in content:
+            content = {**content, "base": over_preset(content["base"], where=f"{where}, base")}
         try:
             space = cls.model_validate(content)
         except ValidationError as error:
@@ -125,8 +148,9 @@ class SearchSpace(Section):
 
         How many trials, how many at once and for how long may change from one start to the next.
         """
-        content = self.model_dump(mode="json", exclude={"name", "description", "promotion", "resources", "budget"})
-        del content["search"]["trials"]
+        left_out = {"name", "description", "promotion", "resources", "budget"}
+        content = self.model_dump(mode="json", exclude=left_out, exclude_defaults=True)
+        content["search"] = {key: value for key, value in content.get("search", {}).items() if key != "trials"}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 

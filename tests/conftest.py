@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ for variable in [name for name in os.environ if name.startswith("LUNGTUNE_")]:
 
 from feature_store.settings import Settings  # noqa: E402
 
+Run = Callable[..., tuple[int, str, str]]
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 TINY_FEATURE = {
@@ -59,3 +61,26 @@ def settings(tmp_path: Path, small_home: Path) -> Settings:
     from dataclasses import replace
 
     return replace(Settings.load(tmp_path / "home"), store=Settings.load(small_home).store)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings) -> Run:
+    """Run `lungtune` in a fresh home with arguments: exit code, stdout, stderr on one line."""
+    from orchestrator import cli
+
+    monkeypatch.setenv("LUNGTUNE_HOME", str(settings.home))
+    monkeypatch.setenv("LUNGTUNE_STORE", settings.store)
+
+    def lungtune(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["lungtune", *map(str, arguments)])
+        capsys.readouterr()
+        code: object = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code or 0
+        printed = capsys.readouterr()
+        assert isinstance(code, int)
+        return code, printed.out, " ".join(printed.err.split())
+
+    return lungtune

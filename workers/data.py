@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from feature_store.errors import UserError, nearest
-from feature_store.splits import SplitTable, hold_out_patients, patients_on_both_sides
+from feature_store.splits import SIDES, SplitTable, hold_out_patients, patients_on_both_sides, select_devices
 from feature_store.store import FeatureStore
 from workers.config import ExperimentConfig
 from workers.results import DataSummary
@@ -21,9 +22,11 @@ class FoldData:
     """Rows of one feature, and the sides of one fold.
 
     Attributes:
-        values: ``[cycles, frames, bins]``, read-only, shared by all processes of the node.
+        values: ``[cycles, frames, bins]``, read-only, shared by all processes of the node; where augmented copies are
+            stored, ``[cycles, 1 + copies, frames, bins]`` with the cycle itself first.
         labels: ``[cycles]`` int64; -1 where a cycle has no label for the task.
         cycle_ids, patients, devices: ``[cycles]``.
+        own_frames: ``[cycles]`` frames of each cycle's own sound, before the padding begins.
         train, validation, test: row numbers. `validation` is held out of the fold's training side.
         summary: counts and names, for the record.
     """
@@ -33,6 +36,7 @@ class FoldData:
     cycle_ids: np.ndarray
     patients: np.ndarray
     devices: np.ndarray
+    own_frames: np.ndarray
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
@@ -70,7 +74,7 @@ def load_fold(
     """Map the feature and lay out one fold.
 
     Raises:
-        UserError: the store lacks the feature, the task or the fold, or a side would be empty.
+        UserError: the store lacks the feature, the task, the fold or a device, or a side would be empty.
     """
     classes = task_classes(store, config)
     features = store.load(config.dataset, config.feature.feature_id, cache)
@@ -81,11 +85,13 @@ def load_fold(
 
     if fold not in split.folds():
         raise UserError(f"split '{split.name}' has no fold {fold}", hint=f"known: {split.folds()}")
+    if config.devices is not None:
+        split = _of_devices(split, cycles, config.devices, fold)
     rows = {
         side: np.array(
             sorted(row_of[c] for c in split.side(fold, side) if c in row_of and labels[row_of[c]] >= 0), dtype=np.int64
         )
-        for side in ("train", "test")
+        for side in SIDES
     }
     for side, found in rows.items():
         if not len(found):
@@ -119,6 +125,7 @@ def load_fold(
         cycle_ids=np.asarray(features.cycle_ids),
         patients=patients,
         devices=np.asarray(cycles["device"].to_pylist()),
+        own_frames=_own_frames(cycles, config),
         train=train,
         validation=validation,
         test=rows["test"],
@@ -141,3 +148,24 @@ def _in_order(cycles: pa.Table, row_of: dict[str, int]) -> pa.Table:
 
 def _labels(cycles: pa.Table, task: str) -> np.ndarray:
     return cycles[task].fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _of_devices(split: SplitTable, cycles: pa.Table, devices: Sequence[str], fold: int) -> SplitTable:
+    """The cycles of one fold that were recorded with some devices.
+
+    Raises:
+        UserError: there is no such device, or a side would be empty.
+    """
+    known = sorted(set(cycles["device"].to_pylist()))
+    for device in devices:
+        if device not in known:
+            raise UserError(f"no recording was made with '{device}'", where="devices", hint=nearest(device, known))
+    one = SplitTable.of_sides(split.name, {fold: {side: split.side(fold, side) for side in SIDES}})
+    return select_devices(one, cycles, devices)
+
+
+def _own_frames(cycles: pa.Table, config: ExperimentConfig) -> np.ndarray:
+    """Frames ``[cycles]`` of each cycle before its padding begins, at least one."""
+    frames = config.feature.shape[0]
+    seconds = cycles["end"].to_numpy() - cycles["start"].to_numpy()
+    return np.clip(np.round(seconds / config.feature.seconds * frames), 1, frames).astype(np.int64)

@@ -1,40 +1,91 @@
-"""What depends on the device: where features live, mixed precision, memory."""
+"""What depends on the device: where features live, precision, compilation, determinism, memory."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from workers.augment.concatenate import Joined, join_frames
 from workers.data import FoldData
+
+COMPILER = "inductor"  # torch.compile's backend
 
 
 class Rows:
     """One side's features and labels, gathered by position.
 
     On a GPU the side's features are moved there once; on the CPU batches are gathered from the shared mapping.
+
+    Args:
+        data: the fold.
+        side: ``train``, ``validation`` or ``test``.
+        device: where batches are wanted.
+        joined: pairs of the side's cycles that count as further positions, after the cycles.
     """
 
-    def __init__(self, data: FoldData, side: str, device: torch.device) -> None:
+    def __init__(self, data: FoldData, side: str, device: torch.device, joined: Joined | None = None) -> None:
         rows = getattr(data, side)
         self.device = device
-        self.positions = torch.arange(len(rows))
-        self.labels = torch.from_numpy(data.labels[rows]).to(device)
+        self.cycles = len(rows)
+        labels = torch.from_numpy(data.labels[rows])
+        self.labels = (labels if joined is None else torch.cat([labels, joined.labels])).to(device)
+        self.positions = torch.arange(len(self.labels))
+        self.pairs = None if joined is None else joined.pairs.to(device)
+        self.own_frames = torch.from_numpy(data.own_frames[rows]).to(device)
         if device.type == "cpu":
             with warnings.catch_warnings():  # the mapping is read-only, and nothing here writes to it
                 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
                 self.values, self.rows = torch.from_numpy(data.values), torch.from_numpy(rows)
         else:
-            self.values, self.rows = torch.from_numpy(data.values[rows]).to(device), self.positions.to(device)
+            self.values = torch.from_numpy(data.values[rows]).to(device)
+            self.rows = torch.arange(len(rows), device=device)
+        self.versions = self.values.shape[1] if self.values.dim() == 4 else 1
 
-    def take(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Features ``[batch, 1, frames, bins]`` float32 and labels ``[batch]``."""
+    def take(self, positions: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Features ``[batch, 1, frames, bins]`` float32 and labels ``[batch]``.
+
+        Args:
+            positions: ``[batch]``.
+            generator: draws one of the stored versions of each cycle; without it, it is the cycle itself.
+        """
+        version = None
+        if self.versions > 1 and generator is not None:
+            version = torch.randint(self.versions, (len(positions),), generator=generator).to(self.device)
         positions = positions.to(self.device)
-        values = self.values.index_select(0, self.rows.index_select(0, positions))
+        if self.pairs is None or not (pair := positions >= self.cycles).any():
+            values = self._gather(positions, version)
+        else:
+            sides = self.pairs[(positions - self.cycles).clamp_min(0)]
+            first, second = torch.where(pair[:, None], sides, positions[:, None]).unbind(1)
+            values = self._gather(first, version)
+            joined = [side[pair] for side in (first, second)]
+            lengths = [self.own_frames[side] for side in joined]
+            values[pair] = join_frames(values[pair], self._gather(joined[1], None), *lengths)
         return values.unsqueeze(1).float(), self.labels.index_select(0, positions)
+
+    def _gather(self, positions: Tensor, version: Tensor | None) -> Tensor:
+        """Stored values ``[batch, frames, bins]``, a copy."""
+        rows = self.rows.index_select(0, positions)
+        if self.values.dim() == 3:
+            return self.values.index_select(0, rows)
+        return self.values[rows, 0 if version is None else version]
+
+    def statistics(self, batch: int = 256) -> tuple[float, float]:
+        """Mean and standard deviation over all values of the side's cycles, without copies of them."""
+        count, total, squares = 0, 0.0, 0.0
+        for positions in torch.arange(self.cycles).split(batch):
+            values = self._gather(positions.to(self.device), None).double()
+            count += values.numel()
+            total += float(values.sum())
+            squares += float(values.square().sum())
+        mean = total / count
+        return mean, max(squares / count - mean**2, 0.0) ** 0.5
 
 
 def autocast(precision: str, device: torch.device) -> Callable[[], contextlib.AbstractContextManager]:
@@ -42,6 +93,28 @@ def autocast(precision: str, device: torch.device) -> Callable[[], contextlib.Ab
     if precision == "bf16" or (precision == "auto" and device.type == "cuda"):
         return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
     return contextlib.nullcontext
+
+
+def compiled(module: nn.Module, wanted: bool) -> Callable[..., Any]:
+    """The module, compiled where it is wanted; random draws stay outside of the graphs."""
+    return torch.compile(module, backend=COMPILER) if wanted else module
+
+
+@contextlib.contextmanager
+def determinism(wanted: bool) -> Iterator[None]:
+    """Within it, torch uses only operations that give the same bits again, and raises where there is none."""
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may not be deterministic
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
 
 
 def peak_bytes(device: torch.device) -> int:

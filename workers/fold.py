@@ -7,19 +7,21 @@ import io
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feature_store.splits import SplitTable
 from feature_store.store import FeatureStore
 from workers import provenance
+from workers.audit_log import AuditLog
 from workers.checkpoint import CheckpointFolder
 from workers.config import ExperimentConfig
 from workers.data import data_hash, load_fold
 from workers.results import (
     LOG,
     PREDICTIONS,
+    RESULT,
     WEIGHTS,
     FoldKey,
     FoldResult,
@@ -67,9 +69,6 @@ class Site:
     command: str = ""
     git_commit: str = "unknown"
 
-    def keeping(self, weights: bool) -> Site:
-        return replace(self, keep_weights=weights)
-
 
 def fold_keys(runs: Sequence[FoldRun], store: FeatureStore) -> list[FoldKey]:
     """The names under which the runs' results are stored; cheap, and without torch. The store is read once a config.
@@ -112,8 +111,21 @@ def run_fold(
         return finished
     split = store.split(run.config.dataset, run.split, task=run.config.task)
     checkpoint = CheckpointFolder(Path(site.cache) / "checkpoints" / key.hash)
-    result, files = _train(run, key, site, store, split, checkpoint, on_epoch, should_stop)
-    first = results.publish(result, files)
+    audit = AuditLog.open(site.results)
+    kept = checkpoint.kept()
+    if kept is None:
+        audit.note(key.hash, "begun", resumed=checkpoint.exists())
+        result, files = _train(run, key, site, store, split, checkpoint, on_epoch, should_stop)
+    else:
+        result, files = FoldResult.model_validate_json(kept.pop(RESULT)), kept
+    try:
+        if not any(entry.event == "trained" for entry in audit.of(key.hash)):
+            audit.note(key.hash, "trained", epochs=len(result.epochs), test_reads=result.test_reads)
+        first = results.publish(result, files)
+    except Exception:  # a full disk, a lost server: the training is not thrown away with it
+        checkpoint.keep({**files, RESULT: result.to_json()})
+        raise
+    audit.note(key.hash, "published" if first else "lost")
     checkpoint.remove()  # not before: a kill in between would cost the whole training
     return result if first else results.get(key.hash) or result  # somebody else was faster: theirs is the result
 
@@ -157,10 +169,11 @@ def _train(
         hash=key.hash,
         key=key,
         config=run.config.model_dump(mode="json"),
+        compat=run.config.compat,
         protocols=_protocols(trained, data),
         epochs=trained.epochs,
         data=data.summary,
-        model={"parameters": trained.parameters},
+        model={"parameters": trained.parameters, "pretrained": trained.pretrained},
         provenance=Provenance(
             **provenance.versions(),
             git_commit=site.git_commit,
@@ -195,11 +208,12 @@ def _protocols(trained: Trained, data: FoldData) -> dict[str, ProtocolResult]:
 
     return {
         name: ProtocolResult(
-            epoch=epoch,
-            test=evaluate(test, data.labels[data.test]),
-            validation=None if held_out is None else evaluate(held_out, data.labels[data.validation]),
+            epoch=said.epoch,
+            guarded=said.guarded,
+            test=evaluate(said.test, data.labels[data.test]),
+            validation=None if said.validation is None else evaluate(said.validation, data.labels[data.validation]),
         )
-        for name, (epoch, test, held_out) in trained.protocols.items()
+        for name, said in trained.protocols.items()
     }
 
 
@@ -210,8 +224,8 @@ def _predictions(trained: Trained, data: FoldData) -> bytes:
     import pyarrow.parquet as pq
 
     tables = []
-    for protocol, (_, test, held_out) in trained.protocols.items():
-        for side, logits, rows in (("test", test, data.test), ("validation", held_out, data.validation)):
+    for protocol, said in trained.protocols.items():
+        for side, logits, rows in (("test", said.test, data.test), ("validation", said.validation, data.validation)):
             if logits is None:
                 continue
             flat = pa.array(np.ascontiguousarray(logits, dtype=np.float32).ravel())

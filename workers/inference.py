@@ -59,7 +59,7 @@ class SoundModel:
         import torch
 
         spec = self.config.feature
-        waveform = load_recording(audio, spec.sample_rate, spec.fade_seconds)
+        waveform = load_recording(audio, spec.sample_rate, spec.fade_seconds, spec.band_pass)
         seconds = len(waveform) / spec.sample_rate
         spans = cycles if cycles is not None else windows(seconds, spec.seconds)
         for start, end in spans:

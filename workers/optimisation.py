@@ -8,10 +8,9 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from feature_store.errors import UserError
 from workers.config import OptimConfig
 
-FLOOR = 1e-3  # of the cosine schedule: the rate ends at lr / 1000
+COSINE_DECAYS = 3  # the cosine ends at lr * decay_rate^3
 WARMUP_START = 0.1  # the warm-up begins at lr / 10
 RISE, START, END = 0.3, 1 / 25, 1 / 25 / 1e4  # of one_cycle, as in PyTorch: share of steps that rise, ends over lr
 
@@ -41,20 +40,15 @@ def build_optimizer(
 class Schedule:
     """The learning rate as a function of epoch and step, so that a resumed training needs no state of it.
 
-    ``cosine`` is set once an epoch e = 1..E: floor + (lr - floor) * (1 + cos(pi * e / E)) / 2 with floor = lr / 1000,
-    so epoch 1 is already below lr and epoch E is at the floor (Patch-Mix). ``one_cycle`` is set once a step: PyTorch's
-    `OneCycleLR` with its defaults, of which the cycle of the momentum is left out. ``constant`` is lr.
+    ``cosine`` is set once an epoch e = 1..E: floor + (lr - floor) * (1 + cos(pi * e / E)) / 2 with floor =
+    lr * decay_rate^3, so epoch 1 is already below lr and epoch E is at the floor (Patch-Mix). ``step`` is lr times
+    decay_rate for each of `decay_epochs` that lies strictly before the epoch. ``one_cycle`` is set once a step:
+    PyTorch's `OneCycleLR` with its defaults, of which the cycle of the momentum is left out. ``constant`` is lr.
 
     A warm-up of W epochs rises linearly, step by step, from lr / 10 to the rate that the schedule has in epoch W.
     """
 
     def __init__(self, config: OptimConfig, epochs: int, steps_per_epoch: int) -> None:
-        if config.warmup_epochs and config.warmup_epochs >= epochs:
-            raise UserError(
-                f"a warm-up of {config.warmup_epochs} epochs leaves none of {epochs} to train in",
-                where="optim.warmup_epochs",
-                hint=f"use at most {epochs - 1}",
-            )
         self.config, self.epochs, self.steps_per_epoch = config, epochs, steps_per_epoch
 
     def apply(self, optimizer: torch.optim.Optimizer, epoch: int, step: int) -> float:
@@ -85,7 +79,9 @@ class Schedule:
         lr = self.config.lr
         if self.config.schedule == "constant":
             return lr
-        return _cosine(lr, lr * FLOOR, epoch / self.epochs)
+        if self.config.schedule == "step":
+            return lr * self.config.decay_rate ** sum(epoch > last for last in self.config.decay_epochs)
+        return _cosine(lr, lr * self.config.decay_rate**COSINE_DECAYS, epoch / self.epochs)
 
     def _one_cycle(self, done: int) -> float:
         lr, last = self.config.lr, self.epochs * self.steps_per_epoch - 1

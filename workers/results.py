@@ -65,6 +65,7 @@ class ProtocolResult(Record):
     """One way of choosing the epoch, and what the chosen weights did."""
 
     epoch: int
+    guarded: bool = Field(default=True, description="false: none reached training.min_sensitivity; it is the last")
     test: Metrics
     validation: Metrics | None = None
 
@@ -109,6 +110,7 @@ class FoldResult(Record):
     hash: str
     key: FoldKey
     config: dict[str, Any]
+    compat: list[str] = Field(default=[], description="switched-on copies of a source system's defects")
     protocols: dict[str, ProtocolResult]
     epochs: list[dict[str, Any]]
     data: DataSummary
@@ -161,6 +163,19 @@ class ResultStore:
                 where=self.storage.uri(key),
                 hint="delete its folder to have the fold trained again",
             ) from error
+
+    def find(self, prefix: str) -> FoldResult:
+        """The one result whose hash begins with `prefix`.
+
+        Raises:
+            UserError: there is none, or more than one.
+        """
+        found = [name for name in self.hashes() if name.startswith(prefix)]
+        result = self.get(found[0]) if len(found) == 1 else None
+        if result is None:
+            what = f"{len(found)} results begin with" if found else "no result begins with"
+            raise UserError(f"{what} '{prefix}'", where=self.storage.uri(""), hint="give more of its hash")
+        return result
 
     def iterate(self) -> Iterator[FoldResult]:
         """Every result, in the order of their hashes."""

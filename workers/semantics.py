@@ -10,11 +10,12 @@ import ast
 import hashlib
 from pathlib import Path
 
-VERSION = 1
-DIGEST = "91dce3544b8f28bb"
+VERSION = 2
+DIGEST = "3172954851dad688"
 
 MODULES = (
     "augment/*.py",
+    "config/*.py",
     "models/*.py",
     "objectives/*.py",
     "averaging.py",
@@ -23,6 +24,7 @@ MODULES = (
     "device.py",
     "evaluation.py",
     "optimisation.py",
+    "sampling.py",
     "training.py",
 )
 

@@ -17,11 +17,12 @@ from workers.averaging import build_averaging
 from workers.checkpoint import CheckpointFolder
 from workers.config import ExperimentConfig
 from workers.data import FoldData
-from workers.device import Rows, autocast, peak_bytes
-from workers.evaluation import Metrics, evaluate
+from workers.device import Rows, autocast, compiled, determinism, peak_bytes
+from workers.evaluation import Score, evaluate
 from workers.models import build_model
 from workers.objectives import build_objective
 from workers.optimisation import Schedule, build_optimizer
+from workers.sampling import Sampling
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -34,21 +35,41 @@ class Stopped(RuntimeError):
     """The run was asked to stop; its checkpoint stays, and the same run goes on from there."""
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What one protocol's weights said.
+
+    Attributes:
+        epoch: whose weights they are.
+        guarded: whether the epoch was chosen by its Score; False where none reached `training.min_sensitivity`, so
+            that the last one stands in for it.
+        test: ``[cycles, classes]`` logits of the test side.
+        validation: the same of the held-out side; None for `test_best`, which does not know it.
+    """
+
+    epoch: int
+    guarded: bool
+    test: np.ndarray
+    validation: np.ndarray | None
+
+
 @dataclass
 class Trained:
     """What came out of one training.
 
     Attributes:
-        protocols: protocol -> (chosen epoch, logits of the test side, logits of the held-out side or None).
+        protocols: how each chose its epoch and what its weights said.
         epochs: one mapping an epoch: losses, learning rate, seconds, Score of the held-out patients.
         weights: state dict of the model at the config's protocol, on the CPU.
+        pretrained: what became of the entries of the pretrained file; None without one.
         test_reads: how often the test side was read.
     """
 
-    protocols: dict[str, tuple[int, np.ndarray, np.ndarray | None]]
+    protocols: dict[str, Answers]
     epochs: list[dict[str, Any]]
     weights: dict[str, Tensor]
     parameters: int
+    pretrained: dict[str, Any] | None
     test_reads: int
     first_step_seconds: float
     train_seconds: float
@@ -100,16 +121,17 @@ def train_fold(
         UserError: the config does not fit the data.
     """
     started = time.perf_counter()
-    run = _Run(config, data, seed, torch.device(device), pretrained, started)
-    run.resume(checkpoint)
-    while run.epoch < config.training.epochs:
-        record = run.train_epoch(should_stop)
-        run.choose(record)
-        run.epochs.append(record)
-        if on_epoch:
-            on_epoch(record)
-        run.save(checkpoint)
-    return run.finish()
+    with determinism(config.training.deterministic):
+        run = _Run(config, data, seed, torch.device(device), pretrained, started)
+        run.resume(checkpoint)
+        while run.epoch < config.training.epochs:
+            record = run.train_epoch(should_stop)
+            run.choose(record)
+            run.epochs.append(record)
+            if on_epoch:
+                on_epoch(record)
+            run.save(checkpoint)
+        return run.finish()
 
 
 class _Run:
@@ -131,18 +153,20 @@ class _Run:
         self.model = build_model(config.model, shape, data.classes, pretrained)
         # channels last halves the time of convolutions on a CPU
         self.model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        counts = np.asarray(data.summary.train_class_counts)
+        self.sampling = Sampling(config.training, data, self.generator)
+        self.rows = {side: Rows(data, side, device) for side in ("validation", "test")}
+        self.rows["train"] = Rows(data, "train", device, self.sampling.joined)
+        if config.model.standardize == "train":
+            self.model.set_statistics(*self.rows["train"].statistics())
+        counts = self.sampling.class_counts
         self.objective = build_objective(config.objective, self.model.feature_dim, counts).to(device)
         self.augment = build_augment(config.augment, shape)
         self.trained = nn.ModuleList([self.model, self.objective])
         self.optimizer = build_optimizer(config.optim, self.trained.parameters(), device)
         self.averaging = build_averaging(config.training.average, self.trained)
-        self.rows = {side: Rows(data, side, device) for side in ("train", "validation", "test")}
-        self.schedule = Schedule(config.optim, epochs=config.training.epochs, steps_per_epoch=len(self._batches(None)))
+        self.schedule = Schedule(config.optim, epochs=config.training.epochs, steps_per_epoch=self.sampling.steps)
         self.autocast = autocast(config.training.precision, device)
-        self.loss = (
-            torch.compile(self.objective) if config.training.compile and device.type == "cuda" else self.objective
-        )
+        self.loss = compiled(self.objective, config.training.compile)
         self.epoch = 0
         self.epochs: list[dict[str, Any]] = []
         self.validation, self.test_best = Chosen(), Chosen()
@@ -156,12 +180,12 @@ class _Run:
     # --- one epoch ---
 
     def train_epoch(self, should_stop: Callable[[], bool] | None) -> dict[str, Any]:
-        """All training batches once, in a new order."""
+        """One epoch of training batches, in a new order."""
         begun = time.perf_counter()
         self.epoch += 1
         self.trained.train()
         totals: dict[str, Tensor] = {}
-        batches = self._batches(self.generator)
+        batches = self.sampling.epoch(self.generator)
         for step, batch in enumerate(batches):
             if should_stop and should_stop():
                 raise Stopped(f"stopped in epoch {self.epoch}")
@@ -183,7 +207,7 @@ class _Run:
         }
 
     def _step(self, batch: Tensor) -> dict[str, Tensor]:
-        x, y = self.rows["train"].take(batch)
+        x, y = self.rows["train"].take(batch, self.generator)
         x = self.augment(x, self.generator)
         with self.autocast():
             loss = self.loss(self.model, x, y, self.generator)
@@ -195,27 +219,21 @@ class _Run:
         self.averaging.after_step()
         return {"total": loss.total.detach(), **loss.parts}
 
-    def _batches(self, generator: torch.Generator | None) -> list[Tensor]:
-        """Positions in the training side, cut into batches; in order without a generator."""
-        count, size = len(self.data.train), self.config.training.batch_size
-        order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
-        batches = list(order.split(size))
-        if self.config.training.drop_last and len(batches) > 1 and len(batches[-1]) < size:
-            batches.pop()
-        return batches
-
     # --- choosing an epoch ---
 
     def choose(self, record: dict[str, Any]) -> None:
         """Score the held-out patients, and the test side where it is watched; nothing flows back from either."""
-        record["validation"] = _short(self._evaluate("validation"))
-        self.validation.offer(self.epoch, record["validation"]["score"], self._weights)
+        record["validation"] = self._offer("validation", self.validation)
         if self.config.training.watch_test:
-            record["test"] = _short(self._evaluate("test"))
-            self.test_best.offer(self.epoch, record["test"]["score"], self._weights)
+            record["test"] = self._offer("test", self.test_best)
 
-    def _evaluate(self, side: str) -> Metrics:
-        return evaluate(self._predict(side), self.data.labels[getattr(self.data, side)])
+    def _offer(self, side: str, chosen: Chosen) -> dict[str, float]:
+        """Score a side and keep the epoch if it is the best so far that hears enough."""
+        metrics = evaluate(self._predict(side), self.data.labels[getattr(self.data, side)])
+        score: Score = getattr(metrics, self.config.training.metric)
+        if score.sensitivity > self.config.training.min_sensitivity or not self.config.training.min_sensitivity:
+            chosen.offer(self.epoch, score.score, self._weights)
+        return score.model_dump()
 
     @torch.inference_mode()
     def _predict(self, side: str) -> np.ndarray:
@@ -248,17 +266,20 @@ class _Run:
         if self.config.training.watch_test:
             chosen["test_best"] = self.test_best
         reads = self.test_reads + 1
+        guarded = {name: bool(choice.weights) for name, choice in chosen.items()}
+        chosen = {name: choice if choice.weights else last for name, choice in chosen.items()}
         self.averaging = build_averaging(self.config.training.average.model_copy(update={"name": "none"}), self.trained)
         protocols = {}
         for name, choice in chosen.items():
             self.model.load_state_dict(choice.weights)
             held_out = self._predict("validation") if name != "test_best" else None
-            protocols[name] = (choice.epoch, self._predict("test"), held_out)
+            protocols[name] = Answers(choice.epoch, guarded[name], self._predict("test"), held_out)
         return Trained(
             protocols=protocols,
             epochs=self.epochs,
             weights=chosen[self.config.training.protocol].weights,
             parameters=sum(p.numel() for p in self.model.parameters()),
+            pretrained=report.summary() if (report := self.model.load_report) else None,
             test_reads=reads,
             first_step_seconds=self.first_step_seconds,
             train_seconds=seconds,
@@ -309,8 +330,3 @@ class _Run:
 
     def _seconds(self) -> float:
         return self.seconds_before + time.perf_counter() - self.started
-
-
-def _short(metrics: Metrics) -> dict[str, float]:
-    score = metrics.icbhi4
-    return {"score": score.score, "sensitivity": score.sensitivity, "specificity": score.specificity}

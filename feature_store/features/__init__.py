@@ -10,16 +10,18 @@ from pydantic import Field, TypeAdapter, ValidationError
 from feature_store.errors import UserError, nearest
 from feature_store.features.fbank import FbankSpec
 from feature_store.features.mel import MelSpec
+from feature_store.features.mel_db import MelDbSpec
 from feature_store.features.spec import Spec
 
 __all__ = ["NAMED", "FeatureSpec", "Spec", "resolve_feature"]
 
-FeatureSpec = Annotated[FbankSpec | MelSpec, Field(discriminator="kind")]
+FeatureSpec = Annotated[FbankSpec | MelSpec | MelDbSpec, Field(discriminator="kind")]
 
 NAMED: dict[str, Spec] = {
     "fbank": FbankSpec(),
     "fbank-small": FbankSpec(seconds=5.0, n_mels=64, shift_ms=20.0),
     "mel": MelSpec(),
+    "mel-db": MelDbSpec(),
 }
 
 

@@ -57,14 +57,12 @@ class FbankSpec(Spec):
     def shape(self) -> tuple[int, int]:
         return 1 + (self.samples - self.window) // self.shift, self.n_mels
 
-    def compute(self, waveforms: np.ndarray) -> np.ndarray:
-        values = np.empty((len(waveforms), *self.shape), np.float32)
-        for row, waveform in zip(values, waveforms, strict=True):  # one at a time stays in the processor's cache
-            row[:] = self._compute_one(waveform)
-        return values
+    @property
+    def shortest(self) -> int:
+        return self.window
 
-    def _compute_one(self, waveform: np.ndarray) -> np.ndarray:
-        """``[samples]`` to ``[*shape]``, rounding as torchaudio does: quiet bands are small differences."""
+    def transform(self, waveform: np.ndarray) -> np.ndarray:
+        """``[samples]`` to ``[frames, n_mels]``, rounding as torchaudio does: quiet bands are small differences."""
         import torch
 
         window, banks, padded = _window_and_banks(self)

@@ -43,11 +43,15 @@ class MelSpec(Spec):
     def shape(self) -> tuple[int, int]:
         return 1 + (self.samples - 1) // self.hop, self.n_mels
 
-    def compute(self, waveforms: np.ndarray) -> np.ndarray:
+    @property
+    def shortest(self) -> int:
+        return self.n_fft + 1
+
+    def transform(self, waveform: np.ndarray) -> np.ndarray:
         import torch
 
         window, banks = _window_and_banks(self)
-        signal = torch.from_numpy(waveforms)
+        signal = torch.from_numpy(waveform)
         signal = signal[..., 1:] - 0.97 * signal[..., :-1]
         spectrum = torch.stft(
             signal,

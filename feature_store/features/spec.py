@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import abstractmethod
-from typing import Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from feature_store.errors import UserError
+from feature_store.features.blank import clip_blank_bins
 
 
 class Spec(BaseModel):
     """One representation of a cycle, fixed to the last parameter.
 
-    A subclass adds `kind`, its parameters, `shape` and `compute`. Equal specs have equal ids on every machine;
-    raise the subclass' `revision` when the same parameters would give other values.
+    A subclass adds `kind`, its parameters, `shape`, `shortest` and `transform`. Equal specs have equal ids on every
+    machine; raise the subclass' `revision` when the same parameters would give other values, or a default changes.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -25,8 +29,29 @@ class Spec(BaseModel):
     sample_rate: int = Field(gt=0, description="rate the recording is resampled to, Hz")
     seconds: float = Field(gt=0, le=120, description="fixed length of a cycle, s")
     fade_seconds: float = Field(default=0.0625, ge=0, description="linear fade at both ends of the recording, s")
-    pad: Literal["repeat", "zero"] = Field(default="repeat", description="how a shorter cycle is filled")
+    pad: Literal["repeat", "zero", "augment", "stretch"] = Field(
+        default="repeat",
+        description="how a shorter cycle is filled: by itself, by silence, by augmented copies of itself, or not at "
+        "all (stretch: its spectrogram is enlarged, as Patch-Mix's release does for `aug`)",
+    )
+    band_pass: tuple[float, float] | None = Field(
+        default=None,
+        description="edges of a Butterworth filter over the whole recording, Hz; 200 to 1800 in RespireNet",
+    )
+    clip_blank: bool = Field(
+        default=False, description="cut blank bins off the upper edge of the spectrogram and enlarge the rest"
+    )
+    copies: int = Field(
+        default=0, ge=0, le=16, description="augmented copies stored beside every cycle, for training only"
+    )
     dtype: Literal["float32", "float16"] = Field(default="float32", description="type of the stored values")
+
+    @model_validator(mode="after")
+    def _sound_band(self) -> Spec:
+        nyquist = self.sample_rate / 2
+        if self.band_pass and not 0 < self.band_pass[0] < self.band_pass[1] < nyquist:
+            raise ValueError(f"band_pass must be two rising frequencies between 0 and {nyquist:g} Hz, without these")
+        return self
 
     @property
     def samples(self) -> int:
@@ -38,13 +63,59 @@ class Spec(BaseModel):
     def shape(self) -> tuple[int, ...]:
         """Shape of one cycle's values, time first: ``(frames, bins)``."""
 
+    @property
     @abstractmethod
-    def compute(self, waveforms: np.ndarray) -> np.ndarray:
-        """Waveforms ``[batch, samples]`` float32 in [-1, 1] to values ``[batch, *shape]`` float32."""
+    def shortest(self) -> int:
+        """Samples that `transform` needs at least: one window."""
+
+    @abstractmethod
+    def transform(self, waveform: np.ndarray) -> np.ndarray:
+        """One waveform ``[samples]`` of `shortest` samples or more to ``[frames, bins]`` float32."""
+
+    def compute(self, waveforms: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+        """Waveforms ``[batch, samples]`` float32 in [-1, 1] to values ``[batch, *shape]`` float32.
+
+        With `pad` stretch they may be of any lengths: each is transformed at its own and the result enlarged or
+        reduced. Any resizing is bilinear.
+
+        Raises:
+            UserError: a waveform is shorter than one window of the feature.
+            ValueError: it is not of the spec's length, and `pad` is not stretch.
+        """
+        values = np.empty((len(waveforms), *self.shape), np.float32)
+        for row, waveform in zip(values, waveforms, strict=True):  # one at a time stays in the processor's cache
+            row[:] = self._compute_one(waveform)
+        return values
+
+    def _compute_one(self, waveform: np.ndarray) -> np.ndarray:
+        if self.pad != "stretch" and len(waveform) != self.samples:
+            raise ValueError(f"a waveform of {len(waveform)} samples instead of {self.samples}")
+        if len(waveform) < self.shortest:
+            raise UserError(
+                f"a cycle of {len(waveform)} samples is shorter than a window of {self.kind}, {self.shortest} samples",
+                hint="take another `pad` than stretch, or correct its annotation",
+            )
+        image = self.transform(waveform)
+        if self.clip_blank:
+            image = clip_blank_bins(image)
+        return image if image.shape == self.shape else _resize(image, self.shape)
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Shape of what is stored for one cycle: `shape`, or ``(1 + copies, *shape)``, the cycle itself first."""
+        return (1 + self.copies, *self.shape) if self.copies else self.shape
 
     @property
     def feature_id(self) -> str:
-        """``<kind>-<hash of the spec>``."""
-        content: dict[str, Any] = {"revision": self.revision, **self.model_dump(mode="json")}
+        """``<kind>-<hash of the spec>``, the same before and after a parameter with a default is added to a spec."""
+        content = {"revision": self.revision, **self.model_dump(mode="json", exclude_defaults=True), "kind": self.kind}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return f"{self.kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _resize(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """``[frames, bins]`` to `shape`, bilinear between the centres of its elements, as image libraries do."""
+    import torch
+
+    pixels = torch.from_numpy(np.ascontiguousarray(image))[None, None]
+    return torch.nn.functional.interpolate(pixels, shape, mode="bilinear", align_corners=False)[0, 0].numpy()

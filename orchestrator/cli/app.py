@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from orchestrator.cli import data, demo, doctor, features, leaderboard, registry, sweep, train
+from orchestrator.cli import (
+    data,
+    demo,
+    doctor,
+    evaluate,
+    features,
+    leaderboard,
+    presets,
+    registry,
+    status,
+    sweep,
+    train,
+)
 
 app = typer.Typer(
     name="lungtune",
@@ -16,10 +28,13 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(features.app, name="features")
+app.add_typer(presets.app, name="presets")
 app.add_typer(registry.app, name="registry")
 app.add_typer(leaderboard.app, name="leaderboard")
 app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
 app.command("plan")(sweep.plan)
 app.command("sweep")(sweep.sweep)
+app.command("status")(status.status)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)

@@ -1,4 +1,4 @@
-"""`lungtune features`: build, list, show and verify the feature store."""
+"""`lungtune features`: build, list, show, verify and measure what is in the feature store."""
 
 from __future__ import annotations
 
@@ -155,6 +155,48 @@ def verify_features(
             err.print(f"  {problem}", soft_wrap=True, highlight=False)
     if wrong:
         raise typer.Exit(2)
+
+
+@app.command("stats")
+def feature_stats(
+    feature: Annotated[
+        str, typer.Option("--feature", metavar="NAME|ID|SPEC.yaml", help="a built feature, or a file with its spec")
+    ] = "fbank",
+    dataset: Dataset = "icbhi",
+    split: Annotated[
+        str, typer.Option("--split", help="the split of which the training side is measured")
+    ] = "official",
+    fold: Annotated[int, typer.Option("--fold", help="its fold")] = 0,
+    task: Annotated[str | None, typer.Option("--task", help="that inner folds are balanced for; the first")] = None,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Mean and standard deviation of a built feature over the training side of a split: the test side is not read.
+
+    Example: lungtune features stats --dataset icbhi --feature fbank --split official
+    """
+    from dataclasses import asdict
+
+    from feature_store.features import resolve_feature
+    from feature_store.settings import Settings
+    from feature_store.statistics import training_statistics
+
+    content = _spec_of(feature)
+    wanted = content if isinstance(content, str) else resolve_feature(content)
+    found = training_statistics(_open(store), dataset, wanted, split, fold, cache=Settings.load().cache, task=task)
+    if as_json:
+        print_json({"dataset": dataset, **asdict(found)})
+        return
+    out.print(
+        f"{found.feature_id} of {dataset}, training side of {split}, fold {fold}: {found.cycles:,} cycles, "
+        f"{found.values:,} values",
+        highlight=False,
+        soft_wrap=True,
+    )
+    out.print(f"stored values: mean {found.mean:.7f}, std {found.std:.7f}", highlight=False)
+    if found.raw_mean is not None:
+        out.print("for the spec, so that (x - mean) / (2 std) has mean 0 and std 0.5:", highlight=False)
+        out.print(f"  mean: {found.raw_mean:.7f}\n  std: {found.raw_std:.7f}", highlight=False)
 
 
 def _open(store: str | None):

@@ -43,7 +43,8 @@ class Reporter:
             return f"trial {facts['trial']} {facts['family']}: [bold]{facts['state'].lower()}[/bold]{value}"
         if progress.kind == "trial_failed":
             which = f"trial {facts['trial']} {facts['family']}"
-            return f"[red]{which} failed:[/red] {facts['error']}\n  config: {facts['config']}"
+            alone = f"lungtune train --trial {facts['study']}/{facts['trial']}"
+            return f"[red]{which} failed:[/red] {facts['error']}\n  config: {facts['config']}\n  alone: {alone}"
         if progress.kind == "promote":
             runs = f"{facts['runs']} runs, {facts['cached']} done before"
             return f"training the best {facts['family']} on the whole training side: {runs}"
@@ -54,6 +55,10 @@ class Reporter:
             )
         if progress.kind == "mlflow_lost":
             return f"[yellow]MLflow cannot be reached, going on without it:[/yellow] {facts['error']}"
+        if progress.kind == "budget":
+            return f"[yellow]nothing more is begun:[/yellow] {facts['limit']}"
+        if progress.kind == "webhook_lost":
+            return f"[yellow]the webhook does not take news:[/yellow] {facts['error']}"
         if progress.kind == "registered":
             aliases = f" as {', '.join(facts['aliases'])}" if facts["aliases"] else ""
             return f"registered [bold]{facts['name']}[/bold] version {facts['version']}{aliases}"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.console import out, print_json
+from orchestrator.cli.console import err, out, print_json
 
 Space = Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="a search space, see search_spaces/")]
 Sets = Annotated[
@@ -62,6 +62,13 @@ def plan(space_file: Space, sets: Sets = None, trials: Trials = None, as_json: A
         out.print("time:      unknown, a family has no recorded fold run yet")
     else:
         out.print(f"time:      at most {hours:.2f} h by recorded fold runs")
+        gpu_hours = hours * slots * space.resources.gpus
+        if gpu_hours:
+            out.print(f"GPU hours: at most {gpu_hours:.1f}")
+        if space.budget.cost_per_hour:
+            out.print(f"cost:      at most {hours * slots * space.budget.cost_per_hour:.2f}")
+    for warning in planned.warnings:
+        err.print(f"[yellow]warning:[/yellow] {warning}", soft_wrap=True)
 
 
 def sweep(space_file: Space, sets: Sets = None, trials: Trials = None, as_json: AsJson = False) -> None:
@@ -72,8 +79,21 @@ def sweep(space_file: Space, sets: Sets = None, trials: Trials = None, as_json: 
     from feature_store.settings import Settings
     from orchestrator.cli.progress import Reporter, outcome_json, show_outcome
     from orchestrator.sweep import run_sweep
+    from orchestrator.webhook import Webhook
 
-    outcome = run_sweep(_load(space_file, sets, trials), Settings.load(), Reporter())
+    space, reporter = _load(space_file, sets, trials), Reporter()
+    webhook = Webhook.around(reporter)
+    try:
+        outcome = run_sweep(space, Settings.load(), webhook or reporter)
+    except BaseException as error:
+        if webhook:
+            webhook.post("stopped", f"sweep {space.study_name} stopped: {type(error).__name__}", study=space.study_name)
+            webhook.close()
+        raise
+    if webhook:
+        scores = [f"{f.family} {f.search_value:.2f}" for f in outcome.finalists]
+        webhook.post("finished", f"sweep {outcome.study} finished: {', '.join(scores)}", study=outcome.study)
+        webhook.close()
     if as_json:
         print_json(outcome_json(outcome))
     else:

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from orchestrator.cli.console import err, out, print_json
 
+if TYPE_CHECKING:
+    from feature_store.settings import Settings
+    from workers.config import ExperimentConfig
+    from workers.results import FoldResult
+
 
 def train(
-    config_file: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="an experiment config")],
+    config_name: Annotated[
+        str | None, typer.Argument(metavar="[NAME|CONFIG.yaml]", help="a preset or an experiment config")
+    ] = None,
+    trial: Annotated[
+        str | None, typer.Option("--trial", metavar="STUDY/NUMBER", help="a sweep's trial instead, on its own folds")
+    ] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key of the file; repeatable")
     ] = None,
-    split: Annotated[str, typer.Option(help="the split to train and test on")] = "official",
+    split: Annotated[
+        str | None, typer.Option(help="the split to train and test on  [default: official, or the trial's]")
+    ] = None,
     folds: Annotated[list[int] | None, typer.Option("--fold", help="only this fold; repeatable")] = None,
     seeds: Annotated[list[int] | None, typer.Option("--seed", help="a seed; repeatable")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document instead of a table")] = False,
@@ -24,19 +35,21 @@ def train(
     """Train one config. Finished fold runs are read from the result store, unfinished ones go on where they were.
 
     Example: lungtune train config.yaml --split official --seed 0 --seed 1 --set training.epochs=8
+
+    Example: lungtune train icbhi_patchmix_cl --set training.batch_size=16
+
+    Example: lungtune train --trial icbhi-cpu/3
     """
     from feature_store.settings import Settings
     from feature_store.store import FeatureStore
     from orchestrator.folds import as_row
     from orchestrator.sweep import site_of
-    from search_spaces.schema import override, read_yaml
-    from workers.config import ExperimentConfig
     from workers.fold import FoldRun, run_fold
     from workers.weights import pin_weights
 
     settings = Settings.load()
-    content = override(read_yaml(config_file), sets or [])
-    config = pin_weights(ExperimentConfig.parse(content, where=str(config_file)), settings.weights)
+    config, split = _config(config_name, trial, sets or [], split, settings)
+    config = pin_weights(config, settings.weights)
     store = FeatureStore.open(settings.store)
     known = store.split(config.dataset, split, task=config.task).folds()
     rows: list[dict[str, Any]] = []
@@ -45,10 +58,39 @@ def train(
             run = FoldRun(config, split, fold, seed)
             result = run_fold(run, site_of(settings), on_epoch=functools.partial(_line, fold, seed))
             rows.append({"split": split, "fold": fold, "seed": seed, "hash": result.hash, **as_row(result)})
+    _tell(result)
     if as_json:
         print_json({"config_hash": config.config_hash, "runs": rows})
         return
     _show(rows)
+
+
+def _config(
+    name: str | None, trial: str | None, sets: list[str], split: str | None, settings: Settings
+) -> tuple[ExperimentConfig, str]:
+    """The config and the split that the arguments mean.
+
+    Raises:
+        UserError: neither or both of a config and a trial, or there is none such.
+    """
+    from feature_store.errors import UserError
+    from orchestrator.status import find_trial, load_study
+    from search_spaces.presets import config_mapping
+    from search_spaces.schema import override
+    from workers.config import ExperimentConfig
+
+    if (name is None) == (trial is None):
+        raise UserError("give a config, or --trial STUDY/NUMBER", where="lungtune train")
+    if trial is None:
+        content, where = config_mapping(str(name)), str(name)
+    else:
+        study, _, number = trial.rpartition("/")
+        if not study or not number.isdigit():
+            raise UserError(f"'{trial}' is not STUDY/NUMBER", where="--trial", hint="see `lungtune status`")
+        content, where = find_trial(study, int(number), settings).user_attrs["config"], f"trial {trial}"
+        evaluation = load_study(study, settings).user_attrs.get("evaluation", {})
+        split = split or evaluation.get("split")
+    return ExperimentConfig.parse(override(content, sets), where=where), split or "official"
 
 
 def _line(fold: int, seed: int, record: dict[str, Any]) -> None:
@@ -58,6 +100,17 @@ def _line(fold: int, seed: int, record: dict[str, Any]) -> None:
         f"held-out Score {held_out['score']:.2f}, {record['seconds']:.1f} s",
         highlight=False,
     )
+
+
+def _tell(result: FoldResult) -> None:
+    """What a reader of the table has to know beside it."""
+    if loaded := result.model.get("pretrained"):
+        counts = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in loaded["counts"].items())
+        err.print(f"pretrained entries: {counts}", highlight=False)
+    if result.compat:
+        err.print(f"[yellow]with a source system's defects switched on:[/yellow] {', '.join(result.compat)}")
+    if not all(chosen.guarded for chosen in result.protocols.values()):
+        err.print("a protocol found no epoch above training.min_sensitivity: the last one stands in")
 
 
 def _show(rows: list[dict[str, Any]]) -> None:

@@ -83,6 +83,8 @@ def make_entry(
             note = error.what
         except ValueError as error:
             note = str(error)
+    if first.compat and numbers is not None and note is None:
+        note = f"copies a source system's defect ({', '.join(first.compat)}); Score {numbers.score.mean:.2f}"
     confusion = np.sum([group.test(run).confusion for run in used or group.runs], axis=0)
     return Entry(
         id=group.id,
@@ -101,6 +103,7 @@ def make_entry(
         test_watched=any(_watched(run) for run in group.runs),
         test_reads=max(run.test_reads for run in group.runs),
         training_minutes=sum(run.train_seconds for run in used or group.runs) / 60 / max(1, len(group.complete)),
+        compat=list(first.compat),
         config_hash=first.key.config_hash,
         data_hash=first.key.data_hash,
         split_hash=first.key.split_hash,

@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.leaderboard.schema import Entry, Model, Objective, SearchRow
 
-FAMILIES = {"cnn6": "CNN6", "cnn10": "CNN10", "crnn": "CRNN", "ast": "AST"}
+FAMILIES = {"cnn6": "CNN6", "cnn10": "CNN10", "cnn14": "CNN14", "crnn": "CRNN", "ast": "AST", "ssast": "SSAST"}
 OBJECTIVES = {"ce": "Cross entropy", "patchmix": "Patch-Mix", "patchmix_cl": "Patch-Mix CL"}
 SYMBOLS = {"alpha": "α", "tau": "τ", "mix_beta": "β", "class_weights": "weights", "label_smoothing": "smoothing"}
 UNREMARKABLE = frozenset({"name", "proj_dim"})
@@ -28,9 +28,11 @@ def describe_model(config: Mapping[str, Any], parameters: int) -> Model:
     label = FAMILIES.get(name, name)
     if name == "mn":
         label = f"MobileNet mn{round(float(model['width']) * 10):02d}"
-    elif name == "ast":
+    elif name in ("ast", "ssast"):
         depth = model.get("depth", 12)
-        label = f"AST {model['size']}" + (f", {depth} blocks" if depth != 12 else "")
+        label = f"{label} {model['size']}" + (f", {depth} blocks" if depth != 12 else "")
+    elif name.startswith(("resnet", "efficientnet")):
+        label = name.replace("resnet", "ResNet").replace("efficientnet_b", "EfficientNet B")
     elif name == "crnn":
         label = f"CRNN {model['hidden']}×{model['layers']}"
     return Model(family=name, label=label, parameters=parameters, pretrained=pretrained.get("file") or None)

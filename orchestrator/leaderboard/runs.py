@@ -73,6 +73,7 @@ class Run:
     provenance: Provenance
     train_seconds: float
     test_reads: int
+    compat: tuple[str, ...]
 
     @classmethod
     def of(cls, result: FoldResult, shared: dict[Any, Any]) -> Run:
@@ -103,6 +104,7 @@ class Run:
             provenance=result.provenance,
             train_seconds=float(result.timing.get("train_seconds", 0.0)),
             test_reads=result.test_reads,
+            compat=tuple(result.compat),
         )
 
 

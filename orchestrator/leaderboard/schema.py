@@ -114,6 +114,9 @@ class Entry(Item):
     folds: int
     folds_done: int = Field(description="fewest over the seeds begun")
     seeds: list[SeedRow]
+    compat: list[str] = Field(
+        default_factory=list, description="switched-on copies of a source system's defects; such an entry is not ranked"
+    )
     classes: list[str]
     confusion: list[list[int]] = Field(description="rows truth, columns prediction; summed over seeds and folds")
     recall: list[float | None] = Field(description="percent, per class; null where the class has no cycle")

@@ -200,7 +200,7 @@ def test_holding_out_any_patients(rows, fraction, seed):
             assert any(label[c] == k for c in train)
 
 
-def test_patients_on_both_sides_of_the_official_split(corpus, cycles):
+def test_D11_patients_on_both_sides_of_the_official_split(corpus, cycles):
     splits = corpus.splits()
     assert patients_on_both_sides(splits["official"], cycles) == {0: ["156", "218"]}
     assert patients_on_both_sides(splits["official-no-overlap"], cycles) == {0: []}
@@ -208,7 +208,7 @@ def test_patients_on_both_sides_of_the_official_split(corpus, cycles):
     assert patients_on_both_sides(splits["five-fold"], cycles) == {fold: [] for fold in range(5)}
 
 
-def test_split_of_one_device(corpus, cycles):
+def test_D13_split_of_one_device(corpus, cycles):
     official = corpus.splits()["official"]
     selected = select_devices(official, cycles, ["Meditron"])
     assert [len(selected.side(0, side)) for side in ("train", "test")] == [997, 459]

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
 from feature_store.settings import Settings
-from orchestrator import cli
-from tests.conftest import TINY_FEATURE
-
-Run = Callable[..., tuple[int, str, str]]
+from tests.conftest import TINY_FEATURE, Run
 
 CONFIG = {
     "feature": TINY_FEATURE,
@@ -24,34 +20,14 @@ CONFIG = {
 }
 
 
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings) -> Run:
-    """Run `lungtune` with arguments: exit code, stdout, stderr on one line."""
-    monkeypatch.setenv("LUNGTUNE_HOME", str(settings.home))
-    monkeypatch.setenv("LUNGTUNE_STORE", settings.store)
-
-    def lungtune(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["lungtune", *map(str, arguments)])
-        capsys.readouterr()
-        code: object = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code or 0
-        printed = capsys.readouterr()
-        assert isinstance(code, int)
-        return code, printed.out, " ".join(printed.err.split())
-
-    return lungtune
-
-
 def write(path: Path, content: object) -> str:
     path.write_text(yaml.safe_dump(content))
     return str(path)
 
 
 @pytest.mark.parametrize(
-    "command", ["data", "features", "train", "plan", "sweep", "registry", "leaderboard", "demo", "doctor"]
+    "command",
+    ["data", "features", "presets", "train", "evaluate", "plan", "sweep", "registry", "leaderboard", "demo", "doctor"],
 )
 def test_every_command_has_help(command: str, run: Run) -> None:
     code, printed, _ = run(command, "--help")

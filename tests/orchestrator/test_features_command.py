@@ -1,7 +1,8 @@
-"""`lungtune features build` of several features: what is left out is named whatever feature it failed for."""
+"""`lungtune features`: a build names what it leaves out whatever feature it failed for; `stats` as numpy."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,32 @@ def test_a_recording_left_out_of_the_second_feature_only_is_named(
     done = CliRunner().invoke(app, ["build", *arguments])
     assert done.exit_code == 0, done.output
     assert audio.name in done.stderr
+
+
+def test_F5_stats_prints_what_the_library_finds(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+
+    from feature_store.features import FbankSpec
+    from feature_store.store import FeatureStore
+
+    monkeypatch.setenv("LUNGTUNE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "one.yaml").write_text(SMALL)
+    place = ["--store", str(tmp_path / "store"), "--feature", str(tmp_path / "one.yaml")]
+    assert CliRunner().invoke(app, ["build", "--root", str(root), "--workers", "0", *place]).exit_code == 0
+    done = CliRunner().invoke(app, ["stats", "--json", *place])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    spec = FbankSpec(seconds=1.0, n_mels=16, shift_ms=50.0)
+    store = FeatureStore.open(str(tmp_path / "store"))
+    features = store.load("icbhi", spec.feature_id, tmp_path / "cache")
+    train = set(store.split("icbhi", "official", "lungsound4").side(0, "train"))
+    values = features.values[[row for row, name in enumerate(features.cycle_ids) if name in train]].astype(np.float64)
+    assert 0 < len(train) < len(features.cycle_ids)
+    assert found["cycles"] == len(train)
+    assert (found["mean"], found["std"]) == pytest.approx((values.mean(), values.std()), rel=1e-9)
+    raw = values * 2 * spec.std + spec.mean
+    assert (found["raw_mean"], found["raw_std"]) == pytest.approx((raw.mean(), raw.std()), rel=1e-9)
+    told = CliRunner().invoke(app, ["stats", *place])
+    assert told.exit_code == 0, told.output
+    assert f"mean: {raw.mean():.7f}" in told.stdout
+    assert f"std: {raw.std():.7f}" in told.stdout

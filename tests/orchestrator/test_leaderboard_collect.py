@@ -13,10 +13,8 @@ from leaderboard_results import AST, CL, RECIPES, Recipe, Side, five_fold, fold_
 from sklearn.metrics import recall_score, roc_auc_score
 
 from orchestrator.leaderboard.collect import build_board
-from orchestrator.leaderboard.labels import describe_model, describe_objective
 from orchestrator.leaderboard.runs import inner_folds, split_folds
 from orchestrator.leaderboard.schema import Board, Entry, Leaderboard, Table
-from workers.config import ExperimentConfig
 from workers.evaluation import softmax
 from workers.results import PREDICTIONS, RESULT, ResultStore
 
@@ -276,6 +274,18 @@ def test_a_result_that_cannot_be_read_is_named_and_the_rest_is_built(tmp_path: P
     assert table_of(built.boards[0], "last").entries[0].results == [second]
 
 
+def test_a_copy_of_a_defect_is_shown_and_not_ranked(tmp_path: Path):
+    results = ResultStore.open(str(tmp_path))
+    for recipe, changes in ((RECIPES[1], {}), (RECIPES[2], {"compat": ["augment.gate"]})):
+        result, predictions = fold_result(recipe, Side(), 0, 0, **changes)
+        results.publish(result, {PREDICTIONS: predictions})
+    table = table_of(build(tmp_path).boards[0], "last")
+    assert [entry.config_hash for entry in table.entries] == [RECIPES[1].config_hash]
+    (copy,) = table.incomplete
+    assert copy.compat == ["augment.gate"] and copy.numbers is not None and copy.rank is None
+    assert copy.note is not None and "augment.gate" in copy.note and f"{copy.numbers.score.mean:.2f}" in copy.note
+
+
 def test_an_entry_without_its_predictions_is_not_ranked(tmp_path: Path):
     store = ResultStore.open(str(tmp_path))
     (name,) = publish(store, RECIPES[2], Side(), seeds=[0])
@@ -330,32 +340,3 @@ def test_published_results_are_there_for_icbhi(built: Leaderboard):
 )
 def test_folds_by_the_splits_name(split: str, inner: int | None, folds: int):
     assert (inner_folds(split), split_folds(split)) == (inner, folds)
-
-
-@pytest.mark.parametrize(
-    ("model", "objective", "labels"),
-    [
-        ({"name": "cnn6"}, {"name": "ce"}, ("CNN6", "Cross entropy", {})),
-        (
-            {"name": "mn", "width": 1.0},
-            {"name": "ce", "class_weights": "inverse"},
-            ("MobileNet mn10", "Cross entropy", {"weights": "inverse"}),
-        ),
-        ({"name": "crnn"}, {"name": "ce", "label_smoothing": 0.1}, ("CRNN 64×2", "Cross entropy", {"smoothing": 0.1})),
-        (
-            {"name": "ast", "size": "tiny", "depth": 4},
-            {"name": "patchmix"},
-            ("AST tiny, 4 blocks", "Patch-Mix", {"β": 1.0}),
-        ),
-        (
-            {"name": "ast"},
-            {"name": "patchmix_cl", "tau": 0.1, "negative_pair": "diff_label"},
-            ("AST base", "Patch-Mix CL", {"α": 1.0, "τ": 0.1, "β": 1.0, "negative_pair": "diff_label"}),
-        ),
-    ],
-)
-def test_real_configs_are_named_for_people(model: dict, objective: dict, labels: tuple):
-    config = ExperimentConfig.parse({"feature": "fbank", "model": model, "objective": objective})
-    dump = config.model_dump(mode="json")
-    described = describe_objective(dump)
-    assert (describe_model(dump, 1).label, described.label, described.settings) == labels

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 from optuna.trial import TrialState
 
 from feature_store.errors import UserError
 from feature_store.settings import Settings
-from orchestrator.pruning import RunningMeanPruner, build_pruner
 from orchestrator.study import Study
-from search_spaces.schema import Pruner, SearchSpace, merge
+from search_spaces.schema import SearchSpace, merge
 
 CONTENT: dict[str, Any] = {
     "name": "study",
@@ -33,11 +32,11 @@ def home(tmp_path: Path) -> Settings:
 
 
 def test_a_trial_left_running_is_asked_for_again_first(home: Settings) -> None:
-    study = Study(space(), home)
+    study = Study(space(), home, 5)
     study.tell(study.ask().number, 50.0)
     lost = study.ask()  # and the driver is killed
 
-    again = Study(space(), home)
+    again = Study(space(), home, 5)
     assert again.take_up() == 1
     assert again.ended() == 1, "the lost trial does not count"
     assert again.ask().config == lost.config
@@ -48,7 +47,7 @@ def test_a_trial_left_running_is_asked_for_again_first(home: Settings) -> None:
 def test_a_resumed_study_draws_other_configs(home: Settings) -> None:
     drawn = []
     for _ in range(5):  # a new driver for each trial
-        study = Study(space(search={"sampler": "random"}), home)
+        study = Study(space(search={"sampler": "random"}), home, 5)
         asked = study.ask()
         drawn.append(asked.config.config_hash)
         study.tell(asked.number, 50.0)
@@ -56,7 +55,7 @@ def test_a_resumed_study_draws_other_configs(home: Settings) -> None:
 
 
 def test_a_failed_trial_counts_and_is_never_best(home: Settings) -> None:
-    study = Study(space(), home)
+    study = Study(space(), home, 5)
     good, bad, nan = study.ask(), study.ask(), study.ask()
     study.tell(good.number, 40.0)
     study.tell(bad.number, None, error="out of memory")
@@ -69,7 +68,7 @@ def test_a_failed_trial_counts_and_is_never_best(home: Settings) -> None:
 
 
 def test_of_equal_trials_the_first_is_best(home: Settings) -> None:
-    study = Study(space(), home)
+    study = Study(space(), home, 5)
     numbers = [study.ask().number for _ in range(3)]
     for number, value in zip(numbers, (50.0, 60.0, 60.0), strict=True):
         study.tell(number, value)
@@ -78,7 +77,7 @@ def test_of_equal_trials_the_first_is_best(home: Settings) -> None:
 
 
 def test_a_pruned_trial_keeps_its_running_mean(home: Settings) -> None:
-    study = Study(space(), home)
+    study = Study(space(), home, 5)
     asked = study.ask()
     study.report(asked.number, 41.0, 1)
     study.report(asked.number, 43.0, 2)
@@ -89,9 +88,9 @@ def test_a_pruned_trial_keeps_its_running_mean(home: Settings) -> None:
 
 
 def test_two_drivers_never_own_one_study(home: Settings) -> None:
-    with Study.lease(space(), home), pytest.raises(UserError, match="another driver"), Study.lease(space(), home):
+    with Study.lease(space(), home, 5), pytest.raises(UserError, match="another driver"), Study.lease(space(), home, 5):
         pass
-    with Study.lease(space(name="other"), home), Study.lease(space(), home):
+    with Study.lease(space(name="other"), home, 5), Study.lease(space(), home, 5):
         pass
 
 
@@ -100,51 +99,44 @@ def test_a_database_that_is_not_there_is_an_error_a_reader_can_use(home: Setting
 
     nowhere = replace(home, optuna="postgresql://user:secret@127.0.0.1:1/none")
     with pytest.raises(UserError, match="LUNGTUNE_OPTUNA") as caught:
-        Study(space(), nowhere)
+        Study(space(), nowhere, 5)
     assert "secret" not in str(caught.value)
 
 
-def _study_with(values: list[list[float]], pruner: optuna.pruners.BasePruner) -> optuna.Study:
-    study = optuna.create_study(direction="maximize", pruner=pruner)
-    for means in values:
-        trial = study.ask()
-        for step, value in enumerate(means, start=1):
-            trial.report(value, step)
-        study.tell(trial, means[-1])
-    return study
+@pytest.mark.parametrize("sampler", ["tpe", "qmc", "random"])
+def test_a_study_that_is_taken_up_draws_what_the_undisturbed_one_draws(sampler: str, tmp_path: Path) -> None:
+    def value(config: Any) -> float:
+        return 60 - abs(4 + math.log10(config.optim.lr)) * 10
+
+    def run(folder: Path, restart_after: int | None) -> list[float]:
+        settings, content = Settings.load(folder), space(search={"sampler": sampler})
+        study = Study(content, settings, 5)
+        drawn = []
+        while len(drawn) < 8:
+            asked = study.ask()
+            if restart_after == len(drawn):  # killed in the middle of a trial
+                restart_after = None
+                study = Study(content, settings, 5)
+                assert study.take_up() == 1
+                continue
+            study.tell(asked.number, value(asked.config))
+            drawn.append(asked.config.optim.lr)
+        return drawn
+
+    undisturbed = run(tmp_path / "one", None)
+    assert len(set(undisturbed)) == 8
+    assert run(tmp_path / "two", 4) == pytest.approx(undisturbed)
 
 
-@pytest.mark.parametrize(
-    ("means", "pruned"),
-    [
-        ([70.0, 49.0], True),  # a lucky first fold does not save it: the median after two folds is 50
-        ([30.0, 51.0], False),
-        ([50.0, 50.0], False),  # no worse than the median
-    ],
-)
-def test_running_means_are_compared_over_the_same_folds(means: list[float], pruned: bool) -> None:
-    study = _study_with([[40.0, 45.0, 47.0], [50.0, 50.0, 52.0], [60.0, 55.0, 51.0]], RunningMeanPruner(50, 3, 2))
-    trial = study.ask()
-    trial.report(means[0], 1)
-    assert not trial.should_prune(), "every trial gets its first folds"
-    trial.report(means[1], 2)
-    assert trial.should_prune() is pruned
-
-
-def test_nothing_is_pruned_before_enough_trials_are_complete() -> None:
-    study = _study_with([[50.0, 50.0]], RunningMeanPruner(50, 2, 1))
-    trial = study.ask()
-    trial.report(1.0, 1)
-    assert not trial.should_prune()
-
-
-def test_the_percentile_is_the_share_that_goes_on() -> None:
-    values = [[float(value)] * 2 for value in range(10, 110, 10)]
-    strict, mild = (_study_with(values, build_pruner(Pruner(name="percentile", percentile=p))) for p in (20, 80))
-    for study, expected in ((strict, True), (mild, False)):
-        trial = study.ask()
-        trial.report(60.0, 2)
-        assert trial.should_prune() is expected
-    trial = _study_with(values, build_pruner(Pruner(name="none"))).ask()
-    trial.report(0.0, 2)
-    assert not trial.should_prune()
+@pytest.mark.parametrize("sampler", ["gp", "cmaes"])
+def test_model_based_samplers_close_in_on_the_best(sampler: str, tmp_path: Path) -> None:
+    two = {"optim.lr": {"log_float": [1e-4, 1e-2]}, "optim.weight_decay": {"log_float": [1e-6, 1e-2]}}
+    content = space(space=two, search={"sampler": sampler, "startup_trials": 4})
+    study = Study(content, Settings.load(tmp_path), 5)
+    values = []
+    for _ in range(24):
+        asked = study.ask()
+        lr, decay = math.log10(asked.config.optim.lr), math.log10(asked.config.optim.weight_decay)
+        values.append(60 - 5 * abs(3 + lr) - 2 * abs(4 + decay))
+        study.tell(asked.number, values[-1])
+    assert sum(values[-8:]) / 8 > sum(values[:4]) / 4 and max(values) > 57

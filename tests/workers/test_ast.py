@@ -1,27 +1,114 @@
-"""The spectrogram transformer: where its tokens come from, and timm's own transformer as a second implementation."""
+"""The spectrogram transformers: where its tokens come from, and timm's own transformer as a second implementation."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from pydantic import TypeAdapter
 from timm.models.deit import VisionTransformerDistilled
 
 from feature_store.errors import UserError
 from feature_store.features import NAMED
-from workers.config import AstConfig, ExperimentConfig
+from workers.config import AstConfig, ExperimentConfig, ModelConfig, PatchMixClConfig, PatchMixConfig
 from workers.models import build_model
 from workers.models.ast import AstClassifier
+from workers.objectives import build_objective
 
 
 def make(shape: tuple[int, int], **changes: Any) -> AstClassifier:
     torch.manual_seed(0)
-    config = AstConfig(**{"name": "ast", "size": "tiny", "depth": 2, **changes})
+    config: Any = TypeAdapter(ModelConfig).validate_python({"name": "ast", "size": "tiny", "depth": 2, **changes})
     model = build_model(config, shape, 4).eval()
     assert isinstance(model, AstClassifier)
     return model
+
+
+def on_meta(**changes: Any) -> AstClassifier:
+    """At the published feature, without memory."""
+    with torch.device("meta"):
+        return make((798, 128), **{"depth": 12, **changes})
+
+
+def count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_M1_base_has_the_published_size_grid_and_output() -> None:
+    model = on_meta(size="base")
+    assert count(model.backbone) == 85_984_512
+    assert count(model.head) == 4_612
+    assert model.grid == (12, 79)
+    x = torch.zeros(2, 1, 798, 128, device="meta")
+    assert model.tokens(x).shape == (2, 948, 768)
+    assert model.features(x).shape == (2, 768)
+    assert model(x).shape == (2, 4)
+
+
+@pytest.mark.parametrize(("size", "width", "heads"), [("tiny", 192, 3), ("small", 384, 6), ("base", 768, 12)])
+@pytest.mark.parametrize("name", ["ast", "ssast"])
+def test_M4_the_sizes_are_deit_s(name: str, size: str, width: int, heads: int) -> None:
+    """Parameters in closed form: patches, positions, two tokens, blocks (attention, MLP, norms), and a last norm."""
+    model = on_meta(name=name, size=size)
+    block = 4 * width * (width + 1) + 4 * width * width * 2 + 5 * width + 4 * width
+    assert model.feature_dim == width
+    assert model.backbone.blocks[0].get_submodule("attn").num_heads == heads
+    assert count(model.backbone) == 257 * width + 950 * width + 2 * width + 12 * block + 2 * width
+
+
+@pytest.mark.parametrize(("patch", "grid"), [((16, 16), (12, 79)), ((128, 2), (1, 80)), ((32, 8), (10, 80))])
+def test_M5_a_patch_has_any_shape(patch: tuple[int, int], grid: tuple[int, int]) -> None:
+    model = on_meta(name="ssast", patch_bins=patch[0], patch_frames=patch[1])
+    assert model.grid == grid
+    assert model.backbone.patch_embed.weight.shape == (192, 1, *patch)
+    assert model(torch.zeros(1, 1, 798, 128, device="meta")).shape == (1, 4)
+
+
+def test_M5_pooling_of_tokens_and_of_cls_in_the_last_norm_s_outputs() -> None:
+    shape, x = (98, 64), torch.randn(2, 1, 98, 64)
+    for pool, rows in (("avgtok", slice(2, None)), ("cls", slice(0, 2))):
+        model = make(shape, name="ssast", pool=pool)
+        inner: list[torch.Tensor] = []
+        model.backbone.blocks[-1].register_forward_hook(lambda _, __, out, seen=inner: seen.append(out))
+        with torch.inference_mode():
+            features = model.features(x)
+            everything = torch.nn.functional.layer_norm(inner[0], (192,), eps=1e-6)  # the norm as it starts: 1 and 0
+        assert everything.shape == (2, 2 + 45, 192)
+        torch.testing.assert_close(features, everything[:, rows].mean(dim=1))
+
+
+def test_M5_ssast_of_square_patches_and_cls_is_ast() -> None:
+    one, other = make((98, 64)), make((98, 64), name="ssast", pool="cls")
+    x = torch.randn(2, 1, 98, 64)
+    with torch.inference_mode():
+        assert torch.equal(one(x), other(x))
+
+
+@pytest.mark.parametrize("pool", ["avgtok", "cls"])
+@pytest.mark.parametrize("patch", [(16, 16), (64, 2)], ids=["patch", "frame"])
+@pytest.mark.parametrize("domain", ["patch", "time"])
+def test_M5_patch_mixing_runs_on_ssast_and_both_poolings_see_it(pool: str, patch: tuple[int, int], domain: Any) -> None:
+    """In Patch-Mix' release it cannot run, and its cls pooling would not see the mixed tokens."""
+    model = make((98, 64), name="ssast", pool=pool, patch_bins=patch[0], patch_frames=patch[1])
+    x, y = torch.randn(6, 1, 98, 64), torch.tensor([0, 1, 2, 3, 0, 1])
+    counts = np.array([2, 2, 1, 1])
+    for config in (
+        PatchMixClConfig(name="patchmix_cl", domain=domain),
+        PatchMixConfig(name="patchmix", domain=domain),
+    ):
+        objective = build_objective(config, model.feature_dim, counts)
+        loss = objective(model, x, y, torch.Generator().manual_seed(0)).total
+        assert loss.isfinite()
+        loss.backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+    with torch.inference_mode():
+        tokens = model.tokens(x)
+        mixed = tokens.clone()
+        mixed[:, ::3] = tokens.roll(1, dims=0)[:, ::3]
+        assert (model.encode(mixed) - model.encode(tokens)).abs().amax() > 1e-3
 
 
 @pytest.mark.parametrize("shape", [(98, 64), (101, 37), (16, 16)])
@@ -102,5 +189,5 @@ def test_a_patch_that_does_not_fit_is_refused_before_anything_is_built() -> None
     }
     assert ExperimentConfig.parse(content).model.name == "ast"
     content["feature"] = {**NAMED["fbank-small"].model_dump(), "n_mels": 63}
-    with pytest.raises(UserError, match="patch of 64 does not fit a feature of 249 frames x 63 bins"):
+    with pytest.raises(UserError, match="patch of 64 bins x 64 frames does not fit a feature of 249 frames x 63 bins"):
         ExperimentConfig.parse(content)

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-from feature_store.errors import UserError
 from workers.averaging import build_averaging
 from workers.config import AverageConfig, OptimConfig
 from workers.optimisation import Schedule, build_optimizer
@@ -115,8 +114,14 @@ def test_T2_warm_up_rises_by_step_to_the_cosine() -> None:
     assert all(b - a == pytest.approx(rates[1] - rates[0]) for a, b in itertools.pairwise(rates))
     assert rates[-1] < plain.rate(10) == pytest.approx(rates[-1] + rates[1] - rates[0])
     assert schedule.rate(11) == plain.rate(11)
-    with pytest.raises(UserError, match="warm-up"):
-        Schedule(OptimConfig(warmup_epochs=5), epochs=5, steps_per_epoch=1)
+
+
+def test_T2_step_decays_strictly_after_its_epochs() -> None:
+    schedule = Schedule(OptimConfig(lr=1.0, schedule="step"), epochs=400, steps_per_epoch=2)
+    rates = [schedule.rate(epoch) for epoch in (1, 120, 121, 160, 161, 400)]
+    assert rates == pytest.approx([1.0, 1.0, 0.1, 0.1, 0.01, 0.01])
+    fast = Schedule(OptimConfig(lr=1.0, decay_rate=0.5), epochs=10, steps_per_epoch=1)
+    assert fast.rate(10) == pytest.approx(0.5**3), "the cosine ends at lr * decay_rate^3"
 
 
 def test_T4_one_cycle_is_pytorchs() -> None:

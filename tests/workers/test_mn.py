@@ -13,7 +13,8 @@ from torchvision.models import mobilenet_v3_large
 from feature_store.audio import cut_cycles, load_recording
 from feature_store.features.mel import MelSpec
 from workers.models.mn import MobileNet, SqueezeExcitation, to_eight
-from workers.models.pretrained import load_pretrained, read_weights
+from workers.models.pretrained import load_pretrained
+from workers.models.weight_file import read_weights
 
 
 @pytest.mark.parametrize(

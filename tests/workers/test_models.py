@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from feature_store.errors import UserError
 from workers.config import ModelConfig
 from workers.models import SoundClassifier, build_model
-from workers.models.ast import AstClassifier
 
 PUBLISHED = (798, 128)  # frames and bins of Patch-Mix
 TINY_AST = {"name": "ast", "size": "tiny", "depth": 2}
@@ -24,8 +23,12 @@ SMALL = [
     {"name": "crnn", "hidden": 8},
     {"name": "crnn", "hidden": 8, "bidirectional": False},
     TINY_AST,
+    {**TINY_AST, "name": "ssast"},
+    {**TINY_AST, "name": "ssast", "pool": "cls"},
+    {"name": "resnet10"},
+    {"name": "efficientnet_b0"},
 ]
-IDS = ["cnn6", "cnn10", "mn", "crnn", "crnn forward", "ast"]
+IDS = ["cnn6", "cnn10", "mn", "crnn", "crnn forward", "ast", "ssast", "ssast cls", "resnet", "efficientnet"]
 
 
 def make(config: dict[str, Any], shape: tuple[int, int] = (61, 37), classes: int = 4) -> SoundClassifier:
@@ -53,9 +56,10 @@ def count(module: nn.Module) -> int:
 # --- what the sources say ---
 
 
-@pytest.mark.parametrize(("name", "expected"), [("cnn6", 4_304_320), ("cnn10", 4_686_144)])
-def test_panns_trunks_have_the_published_size(name: str, expected: int) -> None:
-    assert count(make({"name": name}, PUBLISHED).backbone) == expected
+@pytest.mark.parametrize(("name", "expected"), [("cnn6", 4_304_320), ("cnn10", 4_686_144), ("cnn14", 75_477_312)])
+def test_M6_panns_trunks_have_the_published_size(name: str, expected: int) -> None:
+    with torch.device("meta"):
+        assert count(make({"name": name}, PUBLISHED).backbone) == expected
 
 
 @pytest.mark.parametrize(("bidirectional", "expected"), [(False, 139_786), (True, 256_266)])
@@ -63,24 +67,47 @@ def test_the_crnn_has_its_source_s_size(bidirectional: bool, expected: int) -> N
     assert count(make({"name": "crnn", "bidirectional": bidirectional}, (400, 128), classes=10)) == expected
 
 
-def test_ast_base_has_the_published_size_and_grid() -> None:
-    model = make({"name": "ast"}, PUBLISHED)
-    assert count(model.backbone) == 85_984_512
-    assert count(model.head) == 4_612
-    assert isinstance(model, AstClassifier)
-    assert model.grid == (12, 79)
-    assert model.tokens(torch.zeros(1, 1, *PUBLISHED)).shape == (1, 948, 768)
+def shapes_on_the_way(name: str, blocks: int, shape: tuple[int, int]) -> list[tuple[int, ...]]:
+    """Channels, frames and bins after each block, and the width of the feature."""
+    with torch.device("meta"):
+        model = make({"name": name}, shape)
+        seen: list[tuple[int, ...]] = []
+        for number in range(1, blocks + 1):
+            block = model.backbone.get_submodule(f"conv_block{number}")
+            block.register_forward_hook(lambda _, __, out: seen.append(tuple(out.shape[1:])))
+        features = model.features(torch.randn(1, 1, *shape))
+    return [*seen, tuple(features.shape[1:])]
 
 
-def test_cnn6_shapes_on_the_way() -> None:
-    model = make({"name": "cnn6"}, PUBLISHED)
-    seen: list[tuple[int, ...]] = []
-    for number in range(1, 5):
-        block = model.backbone.get_submodule(f"conv_block{number}")
-        block.register_forward_hook(lambda _, __, out: seen.append(tuple(out.shape[1:])))
+def test_M6_cnn6_shapes_on_the_way() -> None:
+    seen = shapes_on_the_way("cnn6", 4, PUBLISHED)
+    assert seen == [(64, 399, 64), (128, 199, 32), (256, 99, 16), (512, 49, 8), (512,)]
+
+
+def test_M6_the_last_block_of_cnn14_does_not_pool() -> None:
+    seen = shapes_on_the_way("cnn14", 6, (1000, 64))
+    assert seen[2:] == [(256, 125, 8), (512, 62, 4), (1024, 31, 2), (2048, 31, 2), (2048,)]
+
+
+def test_M6_cnn14_has_panns_names() -> None:
+    with torch.device("meta"):
+        state = make({"name": "cnn14"}, PUBLISHED).backbone.state_dict()
+    inputs = [1, 64, 128, 256, 512, 1024, 2048]
+    shapes = {
+        f"conv_block{block}.conv{index}.weight": (inputs[block], inputs[block - (index == 1)], 3, 3)
+        for block in range(1, 7)
+        for index in (1, 2)
+    }
+    assert {name: tuple(value.shape) for name, value in state.items() if "conv" in name.split(".")[1]} == shapes
+    norms = {f"conv_block{block}.bn{index}" for block in range(1, 7) for index in (1, 2)}
+    assert {name.rpartition(".")[0] for name in state if ".bn" in name} == norms
+
+
+def test_M6_cnn14_hears_the_smallest_feature_and_refuses_a_smaller() -> None:
     with torch.inference_mode():
-        assert model.features(torch.randn(1, 1, *PUBLISHED)).shape == (1, 512)
-    assert seen == [(64, 399, 64), (128, 199, 32), (256, 99, 16), (512, 49, 8)]
+        assert make({"name": "cnn14"}, (32, 40))(torch.randn(1, 1, 32, 40)).isfinite().all()
+    with pytest.raises(UserError, match="at least 32 frames and 32 bins"):
+        make({"name": "cnn14"}, (31, 40))
 
 
 def test_crnn_convolutions_leave_seven_steps_of_two_bins() -> None:
@@ -214,9 +241,9 @@ def test_whitening_makes_the_crnn_blind_to_loudness() -> None:
 
 
 def test_dropout_is_only_in_training() -> None:
-    for config in ({"name": "cnn6", "dropout": 0.5}, {"name": "crnn"}, {"name": "mn"}):
-        model = make(config)
+    for config in ({"name": "cnn6", "dropout": 0.5}, {"name": "crnn"}, {"name": "mn"}, {"name": "efficientnet_b0"}):
         x = torch.randn(2, 1, 61, 37)
+        model = settled(make(config), x)
         with torch.inference_mode():
             assert torch.equal(model(x), model(x))
             trained = copy.deepcopy(model)

@@ -49,8 +49,8 @@ def train(config: ExperimentConfig, data: FoldData, seed: int = 0, **options: An
 
 def same(one: Trained, other: Trained, protocols: tuple[str, ...] = ("last", "validation")) -> bool:
     return all(
-        one.protocols[name][0] == other.protocols[name][0]
-        and np.array_equal(one.protocols[name][1], other.protocols[name][1])
+        one.protocols[name].epoch == other.protocols[name].epoch
+        and np.array_equal(one.protocols[name].test, other.protocols[name].test)
         for name in protocols
     ) and all(torch.equal(value, other.weights[name]) for name, value in one.weights.items())
 
@@ -71,7 +71,7 @@ def test_sides_are_disjoint_by_patient_and_cover_the_fold(data: FoldData, small_
     assert data.summary.train_class_counts == np.bincount(data.labels[data.train], minlength=4).tolist()
 
 
-def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(data: FoldData) -> None:
+def test_T9_the_same_seed_gives_the_same_numbers_and_another_seed_others(data: FoldData) -> None:
     config = config_with()
     first, again, other = train(config, data), train(config, data), train(config, data, seed=1)
     assert same(first, again) and curve(first) == curve(again)
@@ -89,10 +89,15 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(data: Fold
         },
         {"training": {"average": {"name": "ema", "beta": 0.9}}},
         {"training": {"average": {"name": "live_blend", "beta": 0.5}}, "optim": {"schedule": "one_cycle"}},
+        {
+            "training": {"sampler": "weighted", "concat_scale": 0.8, "min_sensitivity": 5.0},
+            "augment": {"policy": "LD"},
+            "optim": {"name": "sgd", "schedule": "step", "decay_epochs": [1]},
+        },
     ],
-    ids=["ast patchmix_cl", "crnn with dropout", "ema", "live blend"],
+    ids=["ast patchmix_cl", "crnn with dropout", "ema", "live blend", "weighted, joined, warped"],
 )
-def test_a_killed_run_resumes_to_the_same_curve(
+def test_T13_a_killed_run_resumes_to_the_same_curve(
     changes: dict[str, Any], data: FoldData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "feature" in changes:
@@ -127,30 +132,31 @@ def test_a_torn_checkpoint_starts_the_run_over(data: FoldData, tmp_path: Path) -
     assert same(train(config_with(), data, checkpoint=folder), train(config_with(), data))
 
 
-def test_watching_the_test_side_changes_nothing_but_the_record(data: FoldData) -> None:
+def test_T12_watching_the_test_side_changes_nothing_but_the_record(data: FoldData) -> None:
     blind = train(config_with(), data)
     watched = train(config_with(training={"watch_test": True}), data)
     assert same(blind, watched) and curve(blind) == curve(watched)
     assert blind.test_reads == 1 and watched.test_reads == 4
     assert "test_best" not in blind.protocols
     scores = [record["test"]["score"] for record in watched.epochs]
-    epoch, logits, _ = watched.protocols["test_best"]
-    assert epoch == 1 + int(np.argmax(scores))
-    assert evaluate(logits, data.labels[data.test]).icbhi4.score == pytest.approx(max(scores))
+    best = watched.protocols["test_best"]
+    assert best.epoch == 1 + int(np.argmax(scores))
+    assert evaluate(best.test, data.labels[data.test]).icbhi4.score == pytest.approx(max(scores))
 
 
-def test_the_validation_protocol_keeps_the_best_held_out_epoch(data: FoldData) -> None:
+def test_T12_the_validation_protocol_keeps_the_best_held_out_epoch(data: FoldData) -> None:
     trained = train(config_with(training={"epochs": 4, "protocol": "validation"}), data)
     scores = [record["validation"]["score"] for record in trained.epochs]
-    epoch, _, held_out = trained.protocols["validation"]
-    assert epoch == 1 + int(np.argmax(scores))
-    assert held_out is not None
-    assert evaluate(held_out, data.labels[data.validation]).icbhi4.score == pytest.approx(max(scores))
+    chosen = trained.protocols["validation"]
+    assert chosen.epoch == 1 + int(np.argmax(scores)) and chosen.guarded
+    assert chosen.validation is not None
+    assert evaluate(chosen.validation, data.labels[data.validation]).icbhi4.score == pytest.approx(max(scores))
 
 
-def test_features_are_never_written_to(data: FoldData) -> None:
+@pytest.mark.parametrize("policy", ["icbhi_ast_sup", "LB"])
+def test_A3_features_are_never_written_to(data: FoldData, policy: str) -> None:
     before = data.values.copy()
-    train(config_with(training={"epochs": 1}), data)
+    train(config_with(training={"epochs": 1}, augment={"policy": policy}), data)
     assert np.array_equal(before, data.values)
 
 
@@ -168,7 +174,7 @@ def test_it_learns_what_can_be_learned(data: FoldData) -> None:
         optim={"lr": 1e-3, "schedule": "constant"},
     )
     trained = train(config, told)
-    assert evaluate(trained.protocols["last"][1], told.labels[told.test]).icbhi4.score > 95
+    assert evaluate(trained.protocols["last"].test, told.labels[told.test]).icbhi4.score > 95
 
 
 def test_a_loss_that_is_no_number_is_told_as_such(data: FoldData) -> None:

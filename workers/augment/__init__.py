@@ -25,12 +25,12 @@ def build_augment(config: AugmentConfig, shape: tuple[int, ...]) -> Augment:
     """The augmentation of a config.
 
     Args:
-        config: which, and how masks are filled.
+        config: which, its gate, and how masks are filled.
         shape: of one feature, ending in (frames, bins).
     """
     if config.policy == "none":
         return unchanged
-    return SpecAugment(POLICIES[config.policy].scaled(*shape[-2:]), fill=config.fill)
+    return SpecAugment(POLICIES[config.policy].scaled(*shape[-2:]), fill=config.fill, gate=config.gate)
 
 
 def unchanged(x: Tensor, generator: torch.Generator) -> Tensor:

@@ -6,15 +6,28 @@ from pathlib import Path
 
 from torch import nn
 
-from workers.config import AstConfig, CnnConfig, CrnnConfig, MnConfig, ModelConfig
+from workers.config import (
+    AstConfig,
+    CnnConfig,
+    CrnnConfig,
+    EfficientNetConfig,
+    MnConfig,
+    ModelConfig,
+    ResNetConfig,
+    SsastConfig,
+)
 from workers.models.ast import AstBackbone, AstClassifier
+from workers.models.checkpoint import load_checkpoint
 from workers.models.classifier import SoundClassifier
-from workers.models.cnn import PannsCnn, check_size
+from workers.models.cnn import PannsCnn
 from workers.models.crnn import Crnn
+from workers.models.front import FrontEnd
+from workers.models.image import efficient_net, resnet
+from workers.models.load_report import LoadReport
 from workers.models.mn import MobileNet
-from workers.models.pretrained import LoadReport, load_pretrained
+from workers.models.pretrained import load_pretrained
 
-__all__ = ["LoadReport", "SoundClassifier", "build_model"]
+__all__ = ["LoadReport", "SoundClassifier", "build_model", "load_checkpoint"]
 
 
 def build_model(
@@ -31,30 +44,52 @@ def build_model(
     Raises:
         UserError: the architecture does not fit the feature, or the file the architecture.
     """
-    model = _build(config, shape, n_classes)
+    front = FrontEnd(shape, resize=config.resize, standardize=config.standardize == "train")
+    model = _build(config, front, n_classes)
     if weights is not None:
-        model.load_report = load_pretrained(model.backbone, weights)
+        how = config.model_dump(include={"pretrained_stem", "pos_embed_layout"})
+        model.load_report = load_pretrained(model.backbone, weights, **how)
     return model
 
 
-def _build(config: ModelConfig, shape: tuple[int, ...], n_classes: int) -> SoundClassifier:
-    if isinstance(config, AstConfig):
-        ast = AstBackbone(
-            shape,
-            size=config.size,
-            depth=config.depth,
-            patch=config.patch,
-            stride=config.stride,
-            drop_path=config.drop_path,
-        )
-        head = nn.Sequential(nn.LayerNorm(ast.feature_dim), nn.Linear(ast.feature_dim, n_classes))
-        return AstClassifier(ast, head, ast.feature_dim)
+def _build(config: ModelConfig, front: FrontEnd, n_classes: int) -> SoundClassifier:
+    if isinstance(config, AstConfig | SsastConfig):
+        return _transformer(config, front, n_classes)
+    backbone, width = _backbone(config, front.size)
+    head: nn.Module = nn.Linear(width, n_classes)
     if isinstance(config, MnConfig):
-        mobile = MobileNet(width=config.width)
-        head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(mobile.feature_dim, n_classes))
-        return SoundClassifier(mobile, head, mobile.feature_dim)
-    if isinstance(config, CrnnConfig):
-        crnn = Crnn(
+        head = nn.Sequential(nn.Dropout(config.dropout), head)
+    return SoundClassifier(front, backbone, head, width)
+
+
+def _transformer(config: AstConfig | SsastConfig, front: FrontEnd, n_classes: int) -> AstClassifier:
+    backbone = AstBackbone(
+        front.size,
+        size=config.size,
+        depth=config.depth,
+        patch=config.patch_size,
+        stride=config.stride,
+        drop_path=config.drop_path,
+        pool=config.pool if isinstance(config, SsastConfig) else "cls",
+    )
+    width = backbone.feature_dim
+    head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, n_classes))
+    return AstClassifier(front, backbone, head, width)
+
+
+def _backbone(
+    config: CnnConfig | MnConfig | CrnnConfig | ResNetConfig | EfficientNetConfig, shape: tuple[int, int]
+) -> tuple[nn.Module, int]:
+    """A backbone ``[B, 1, T, F]`` to ``[B, D]``, and D."""
+    if isinstance(config, ResNetConfig):
+        return resnet(config.name)
+    if isinstance(config, EfficientNetConfig):
+        return efficient_net(config.name)
+    made: MobileNet | Crnn | PannsCnn
+    if isinstance(config, MnConfig):
+        made = MobileNet(width=config.width)
+    elif isinstance(config, CrnnConfig):
+        made = Crnn(
             shape,
             hidden=config.hidden,
             layers=config.layers,
@@ -62,8 +97,7 @@ def _build(config: ModelConfig, shape: tuple[int, ...], n_classes: int) -> Sound
             dropout=config.dropout,
             head_dropout=config.head_dropout,
         )
-        return SoundClassifier(crnn, nn.Linear(crnn.feature_dim, n_classes), crnn.feature_dim)
-    assert isinstance(config, CnnConfig)
-    check_size(shape)
-    cnn = PannsCnn(convolutions=1 if config.name == "cnn6" else 2, dropout=config.dropout)
-    return SoundClassifier(cnn, nn.Linear(cnn.feature_dim, n_classes), cnn.feature_dim)
+    else:
+        blocks, convolutions = {"cnn6": (4, 1), "cnn10": (4, 2), "cnn14": (6, 2)}[config.name]
+        made = PannsCnn(shape, blocks=blocks, convolutions=convolutions, dropout=config.dropout)
+    return made, made.feature_dim

@@ -1,9 +1,9 @@
-"""Audio Spectrogram Transformer (Gong et al., 2021): patches of the spectrogram as tokens of a ViT."""
+"""Audio Spectrogram Transformers (Gong et al., 2021, 2022): patches of the spectrogram as tokens of a ViT."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from timm.layers import trunc_normal_
@@ -26,39 +26,54 @@ PREFIX = 2  # the cls and the distillation token
 
 
 class AstBackbone(nn.Module):
-    """``[B, 1, T, F]`` to ``[B, D]``: the mean of the cls and the distillation output.
+    """``[B, 1, T, F]`` to ``[B, D]``: the mean of the cls and the distillation output, or of the patches' outputs.
 
     The spectrogram is read as [frequency, time]; a token's index is ``time patches * f + t``. At 798 frames x 128 bins
-    with stride 10 there are 12 x 79 = 948 tokens, and `base` has 85,984,512 parameters.
+    with patches of 16 x 16 and stride 10 there are 12 x 79 = 948 tokens, and `base` has 85,984,512 parameters.
 
     Args:
         shape: frames and bins of the feature.
         size: ``tiny``, ``small`` or ``base``.
         depth: transformer blocks.
-        patch, stride: of the patches, in bins and frames alike.
+        patch: bins and frames of a patch.
+        stride: between patches, in bins and frames alike.
         drop_path: rate of stochastic depth at the last block, rising linearly from 0.
+        pool: ``cls`` as AST, or ``avgtok`` as SSAST.
 
     Raises:
         UserError: the feature is smaller than a patch.
     """
 
     def __init__(
-        self, shape: tuple[int, ...], *, size: str, depth: int, patch: int, stride: int, drop_path: float
+        self,
+        shape: tuple[int, ...],
+        *,
+        size: str,
+        depth: int,
+        patch: tuple[int, int],
+        stride: int,
+        drop_path: float,
+        pool: Literal["cls", "avgtok"] = "cls",
     ) -> None:
         super().__init__()
         frames, bins = shape[-2:]
-        if min(frames, bins) < patch:
-            raise UserError(f"a patch of {patch} does not fit a feature of {frames} x {bins}", where="model")
+        if bins < patch[0] or frames < patch[1]:
+            raise UserError(
+                f"a patch of {patch[0]} bins x {patch[1]} frames does not fit a feature of {frames} frames x {bins} "
+                "bins",
+                where="model",
+            )
         width, heads = SIZES[size]
         self.feature_dim = width
-        self.grid = ((bins - patch) // stride + 1, (frames - patch) // stride + 1)
+        self.grid = ((bins - patch[0]) // stride + 1, (frames - patch[1]) // stride + 1)
+        self.pool = pool
         count = self.grid[0] * self.grid[1]
         self.patch_embed = nn.Conv2d(1, width, patch, stride)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.dist_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, count + PREFIX, width))
         norm = partial(nn.LayerNorm, eps=1e-6)
-        rates = torch.linspace(0, drop_path, depth).tolist()
+        rates = [drop_path * index / max(1, depth - 1) for index in range(depth)]
         self.blocks = nn.ModuleList(
             Block(width, heads, mlp_ratio=4, qkv_bias=True, norm_layer=norm, drop_path=rate)  # type: ignore[arg-type]
             for rate in rates
@@ -79,7 +94,8 @@ class AstBackbone(nn.Module):
         x = torch.cat((*extra, tokens), dim=1) + self.pos_embed
         for block in self.blocks:
             x = block(x)
-        return self.norm(x[:, :PREFIX]).mean(dim=1)
+        pooled = x[:, :PREFIX] if self.pool == "cls" else x[:, PREFIX:]
+        return self.norm(pooled).mean(dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.encode(self.tokens(x))
@@ -97,8 +113,8 @@ class AstClassifier(SoundClassifier):
         return self.backbone.grid
 
     def tokens(self, x: Tensor) -> Tensor:
-        """See `AstBackbone.tokens`."""
-        return self.backbone.tokens(x)
+        """Those of the standardised and resized feature: see `AstBackbone.tokens`."""
+        return self.backbone.tokens(self.front(x))
 
     def encode(self, tokens: Tensor) -> Tensor:
         """See `AstBackbone.encode`."""

@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from workers.models.front import FrontEnd
+
 if TYPE_CHECKING:
-    from workers.models.pretrained import LoadReport
+    from workers.models.load_report import LoadReport
 
 
 class SoundClassifier(nn.Module):
     """Any model of lungtune.
 
     Args:
-        backbone: ``[B, 1, T, F]`` (time, mel) to ``[B, D]``.
+        front: ``[B, 1, T, F]`` (time, mel) to the same, standardised and resized.
+        backbone: what `front` gives to ``[B, D]``.
         head: ``[B, D]`` to logits ``[B, classes]``.
         feature_dim: D.
 
@@ -24,14 +27,18 @@ class SoundClassifier(nn.Module):
 
     mixes_tokens = False
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, feature_dim: int) -> None:
+    def __init__(self, front: FrontEnd, backbone: nn.Module, head: nn.Module, feature_dim: int) -> None:
         super().__init__()
-        self.backbone, self.head, self.feature_dim = backbone, head, feature_dim
+        self.front, self.backbone, self.head, self.feature_dim = front, backbone, head, feature_dim
         self.load_report: LoadReport | None = None
+
+    def set_statistics(self, mean: float, std: float) -> None:
+        """See `FrontEnd.set_statistics`."""
+        self.front.set_statistics(mean, std)
 
     def features(self, x: Tensor) -> Tensor:
         """``[B, 1, T, F]`` to ``[B, D]``."""
-        return self.backbone(x)
+        return self.backbone(self.front(x))
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, 1, T, F]`` to logits ``[B, classes]``."""

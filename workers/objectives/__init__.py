@@ -27,5 +27,5 @@ def build_objective(config: ObjectiveConfig, feature_dim: int, class_counts: np.
     if isinstance(config, CeConfig):
         return CrossEntropy(config, class_counts)
     if isinstance(config, PatchMixConfig):
-        return PatchMix(config)
+        return PatchMix(config, class_counts)
     return PatchMixCl(config, feature_dim, class_counts)

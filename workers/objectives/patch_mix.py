@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from feature_store.errors import UserError
 from workers.config import PatchMixConfig
-from workers.objectives.base import Loss, Objective, full_precision
+from workers.objectives.base import Loss, Objective, class_weights, full_precision
 
 Domain = Literal["patch", "time"]
 
@@ -131,22 +131,23 @@ def token_model(model: nn.Module) -> TokenModel:
         raise UserError(
             f"{type(model).__name__} has no patch tokens to mix",
             where="objective",
-            hint="use model ast, or objective ce",
+            hint="use model ast or ssast, or objective ce",
         )
     return cast(TokenModel, model)
 
 
 class PatchMix(Objective):
-    """lambda * CE(mixed, y) + (1 - lambda) * CE(mixed, y of the partner), in one pass."""
+    """lambda * CE(mixed, y) + (1 - lambda) * CE(mixed, y of the partner), in one pass; each CE weighted by itself."""
 
-    def __init__(self, config: PatchMixConfig) -> None:
+    def __init__(self, config: PatchMixConfig, class_counts: np.ndarray) -> None:
         super().__init__()
         self.config = config
+        self.cross_entropy = nn.CrossEntropyLoss(weight=class_weights(class_counts, config.class_weights))
 
     def forward(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Loss:
         ast = token_model(model)
         mix = mix_tokens(ast.tokens(x), ast.grid, self.config.mix_beta, self.config.domain, generator)
         logits = full_precision(ast.head(ast.encode(mix.tokens)))
         lam = mix.lam.to(logits.dtype)
-        loss = lam * F.cross_entropy(logits, y) + (1 - lam) * F.cross_entropy(logits, y[mix.index])
+        loss = lam * self.cross_entropy(logits, y) + (1 - lam) * self.cross_entropy(logits, y[mix.index])
         return Loss(loss, {"mixed_ce": loss.detach()}, logits.detach())

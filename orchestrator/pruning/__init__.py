@@ -1,0 +1,90 @@
+"""Fold-aware pruning: Optuna asks, a rule over fold values answers."""
+
+from __future__ import annotations
+
+import itertools
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from orchestrator.pruning.racing import Racing
+from orchestrator.pruning.rules import Halving, History, Rule, RunningMean, Wilcoxon
+from search_spaces.schema import Pruner
+
+__all__ = [
+    "EndedTrials",
+    "FoldPruner",
+    "Halving",
+    "History",
+    "Racing",
+    "Rule",
+    "RunningMean",
+    "Wilcoxon",
+    "build_pruner",
+    "build_rule",
+]
+
+
+class EndedTrials:
+    """The fold values of a study's ended trials, read once each.
+
+    Args:
+        folds: fold runs of a whole trial.
+    """
+
+    def __init__(self, folds: int) -> None:
+        self.history, self.known = History(folds), set[int]()
+
+    def of(self, study: optuna.Study) -> History:
+        """What the study knows now."""
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)):
+            if trial.number not in self.known and trial.intermediate_values:  # what has ended stays as it is
+                self.known.add(trial.number)
+                self.history.add(fold_values(trial), trial.state == TrialState.COMPLETE)
+        return self.history
+
+
+class FoldPruner(optuna.pruners.BasePruner):
+    """Gives a rule what it needs of an Optuna study whose trials report running means, step by step over folds.
+
+    Args:
+        rule: that answers.
+        ended: the study's ended trials.
+    """
+
+    def __init__(self, rule: Rule, ended: EndedTrials) -> None:
+        self.rule, self.ended = rule, ended
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        return trial.last_step is not None and self.rule.stops(fold_values(trial), self.ended.of(study))
+
+
+def fold_values(trial: FrozenTrial) -> list[float]:
+    """A trial's fold values from its running means: v_k = k m_k - (k - 1) m_(k - 1)."""
+    sums = [0.0] + [step * mean for step, mean in sorted(trial.intermediate_values.items())]
+    return [after - before for before, after in itertools.pairwise(sums)]
+
+
+def build_rule(config: Pruner) -> Rule | None:
+    """The rule that a search space asks for; None for no pruning."""
+    common = {"after_folds": config.after_folds, "startup_trials": config.startup_trials}
+    rules: dict[str, Rule | None] = {
+        "none": None,
+        "median": RunningMean(**common, percentile=50.0),
+        "percentile": RunningMean(**common, percentile=config.percentile),
+        "halving": Halving(**common, reduction=config.reduction),
+        "wilcoxon": Wilcoxon(**common, p=config.p),
+        "racing": Racing(**common, share=config.share),
+    }
+    return rules[config.name]
+
+
+def build_pruner(config: Pruner, ended: EndedTrials) -> optuna.pruners.BasePruner:
+    """The pruner that a search space asks for.
+
+    Args:
+        config: which, and its settings.
+        ended: the study's ended trials.
+    """
+    rule = build_rule(config)
+    return optuna.pruners.NopPruner() if rule is None else FoldPruner(rule, ended)

@@ -1,0 +1,72 @@
+"""A feature's id: equal for equal specs, another for every other parameter, and unchanged from release to release."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from feature_store.features import NAMED, FbankSpec, MelDbSpec, MelSpec, resolve_feature
+
+COMMON = {
+    "fade_seconds": 0.0625, "pad": "repeat", "band_pass": None, "clip_blank": False, "copies": 0, "dtype": "float32",
+}  # fmt: skip
+FBANK = {
+    "kind": "fbank", "sample_rate": 16000, "seconds": 8.0, "n_mels": 128, "frame_ms": 25.0, "shift_ms": 10.0,
+    "low_hz": 20.0, "high_hz": 0.0, "preemphasis": 0.97, "mean": -4.2677393, "std": 4.5689974, **COMMON,
+}  # fmt: skip
+PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
+    "fbank": ("fbank-f1d4e1f899cb", FBANK),
+    "fbank-small": ("fbank-4f23b3caf400", {**FBANK, "seconds": 5.0, "n_mels": 64, "shift_ms": 20.0}),
+    "mel": (
+        "mel-e5d90e6b7af9",
+        {
+            "kind": "mel", "sample_rate": 32000, "seconds": 4.0, "n_mels": 128, "n_fft": 1024, "window": 800,
+            "hop": 320, "low_hz": 0.0, "high_hz": 15000.0, **COMMON,
+        },
+    ),
+    "mel-db": (
+        "mel-db-1483aff7e994",
+        {
+            "kind": "mel-db", "sample_rate": 16000, "seconds": 8.0, "n_mels": 128, "n_fft": 1024, "hop": 512,
+            "low_hz": 50.0, "high_hz": 2000.0, **COMMON,
+        },
+    ),
+}  # fmt: skip
+CHANGED: dict[str, Any] = {
+    "sample_rate": 48000, "seconds": 5.0, "fade_seconds": 0.0, "pad": "zero", "dtype": "float16", "n_mels": 64,
+    "frame_ms": 30.0, "shift_ms": 20.0, "low_hz": 55.0, "high_hz": 7000.0, "preemphasis": 0.9, "mean": 0.0, "std": 1.0,
+    "n_fft": 2048, "window": 1024, "hop": 256, "band_pass": (200.0, 1800.0), "clip_blank": True, "copies": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_named_feature_keeps_its_id_and_its_parameters(name: str) -> None:
+    """Built stores and published results carry the id, and it leaves defaults out: a changed one must be seen here."""
+    expected_id, parameters = PUBLISHED[name]
+    assert NAMED[name].model_dump() == parameters, f"a default of {name} has changed: raise `revision`"
+    assert NAMED[name].feature_id == expected_id, "the id has changed: raise `revision` on purpose only"
+
+
+def test_a_spec_has_its_id_however_it_is_written() -> None:
+    published, _ = PUBLISHED["fbank"]
+    assert FbankSpec(n_mels=128, seconds=8).feature_id == published
+    assert resolve_feature(NAMED["fbank"].model_dump()).feature_id == published
+    assert resolve_feature(NAMED["fbank"].model_dump(mode="json")).feature_id == published
+    lists, tuples = ({"kind": "mel", "band_pass": kind((200, 1800))} for kind in (list, tuple))
+    assert resolve_feature(lists).feature_id == resolve_feature(tuples).feature_id
+
+
+@pytest.mark.parametrize("kind", [FbankSpec, MelSpec, MelDbSpec])
+def test_every_field_changes_the_id(kind: type[FbankSpec | MelSpec | MelDbSpec]) -> None:
+    fields = set(kind.model_fields) - {"kind"}
+    ids = {kind.model_validate({field: CHANGED[field]}).feature_id for field in fields}
+    assert len(ids | {kind().feature_id}) == len(fields) + 1
+    assert all(re.fullmatch(rf"{kind().kind}-[0-9a-f]{{12}}", each) for each in ids)
+
+
+def test_the_revision_changes_the_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = FbankSpec().feature_id
+    monkeypatch.setattr(FbankSpec, "revision", 2)
+    assert FbankSpec().feature_id != before

@@ -1,0 +1,41 @@
+"""Configs in a reader's words."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.leaderboard.labels import describe_model, describe_objective
+from workers.config import ExperimentConfig
+
+
+@pytest.mark.parametrize(
+    ("model", "objective", "labels"),
+    [
+        ({"name": "cnn6"}, {"name": "ce"}, ("CNN6", "Cross entropy", {})),
+        ({"name": "cnn14"}, {"name": "ce"}, ("CNN14", "Cross entropy", {})),
+        ({"name": "resnet50"}, {"name": "ce"}, ("ResNet50", "Cross entropy", {})),
+        ({"name": "efficientnet_b0"}, {"name": "ce"}, ("EfficientNet B0", "Cross entropy", {})),
+        ({"name": "ssast", "size": "small"}, {"name": "ce"}, ("SSAST small", "Cross entropy", {})),
+        (
+            {"name": "mn", "width": 1.0},
+            {"name": "ce", "class_weights": "inverse"},
+            ("MobileNet mn10", "Cross entropy", {"weights": "inverse"}),
+        ),
+        ({"name": "crnn"}, {"name": "ce", "label_smoothing": 0.1}, ("CRNN 64×2", "Cross entropy", {"smoothing": 0.1})),
+        (
+            {"name": "ast", "size": "tiny", "depth": 4},
+            {"name": "patchmix"},
+            ("AST tiny, 4 blocks", "Patch-Mix", {"β": 1.0}),
+        ),
+        (
+            {"name": "ast"},
+            {"name": "patchmix_cl", "tau": 0.1, "negative_pair": "diff_label"},
+            ("AST base", "Patch-Mix CL", {"α": 1.0, "τ": 0.1, "β": 1.0, "negative_pair": "diff_label"}),
+        ),
+    ],
+)
+def test_real_configs_are_named_for_people(model: dict, objective: dict, labels: tuple):
+    config = ExperimentConfig.parse({"feature": "fbank", "model": model, "objective": objective})
+    dump = config.model_dump(mode="json")
+    described = describe_objective(dump)
+    assert (describe_model(dump, 1).label, described.label, described.settings) == labels

@@ -1,0 +1,32 @@
+"""What the dry run warns of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from orchestrator.plan import pruner_warnings
+from search_spaces.schema import SearchSpace
+
+
+@pytest.mark.parametrize(
+    ("pruner", "fold_runs", "told"),
+    [
+        ({"name": "wilcoxon", "p": 0.1, "after_folds": 1}, 5, None),
+        ({"name": "wilcoxon", "p": 0.1, "after_folds": 1}, 4, "cannot reject before fold 4"),
+        ({"name": "wilcoxon", "p": 0.03, "after_folds": 1}, 5, "wilcoxon is inert"),
+        ({"name": "median", "after_folds": 3}, 3, "nothing can be stopped"),
+        ({"name": "racing", "startup_trials": 6, "after_folds": 1}, 5, "has no more"),
+        ({"name": "racing", "after_folds": 1}, 5, None),
+        ({"name": "none", "after_folds": 9}, 5, None),
+    ],
+)
+def test_a_pruner_that_can_stop_nothing_is_told(pruner: dict[str, Any], fold_runs: int, told: str | None) -> None:
+    content = {
+        "name": "plan",
+        "base": {"feature": "fbank-small", "model": {"name": "cnn6"}, "objective": {"name": "ce"}},
+        "search": {"trials": 6, "pruner": pruner},
+    }
+    warnings = pruner_warnings(SearchSpace.parse(content), fold_runs)
+    assert bool(warnings) is (told is not None) and (told is None or told in warnings[0])

@@ -1,0 +1,157 @@
+"""`ExperimentConfig`: everything that one training needs, in one typed model. No default lives elsewhere.
+
+Nothing here imports torch, so that a thin driver or trial process can read a config.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from feature_store.errors import UserError
+from feature_store.features import FeatureSpec, resolve_feature
+from workers.config.base import Part, explain
+from workers.config.models import (
+    TOKEN_MODELS,
+    AstConfig,
+    CnnConfig,
+    CrnnConfig,
+    EfficientNetConfig,
+    MnConfig,
+    ModelConfig,
+    Pretrained,
+    ResNetConfig,
+    SsastConfig,
+)
+from workers.config.objectives import (
+    TOKEN_OBJECTIVES,
+    CeConfig,
+    ClassWeights,
+    ObjectiveConfig,
+    PatchMixClConfig,
+    PatchMixConfig,
+)
+from workers.config.training import AugmentConfig, AverageConfig, OptimConfig, TrainingConfig
+
+__all__ = [
+    "TOKEN_MODELS",
+    "TOKEN_OBJECTIVES",
+    "AstConfig",
+    "AugmentConfig",
+    "AverageConfig",
+    "CeConfig",
+    "ClassWeights",
+    "CnnConfig",
+    "CrnnConfig",
+    "EfficientNetConfig",
+    "ExperimentConfig",
+    "MnConfig",
+    "ModelConfig",
+    "ObjectiveConfig",
+    "OptimConfig",
+    "Part",
+    "PatchMixClConfig",
+    "PatchMixConfig",
+    "Pretrained",
+    "ResNetConfig",
+    "SsastConfig",
+    "TrainingConfig",
+    "explain",
+]
+
+
+class ExperimentConfig(Part):
+    """Everything one training needs, but for its data's place, split, fold and seed."""
+
+    dataset: str = "icbhi"
+    task: str = "lungsound4"
+    devices: tuple[str, ...] | None = Field(default=None, description="only recordings of these devices; null: all")
+    feature: FeatureSpec
+    model: ModelConfig
+    objective: ObjectiveConfig
+    augment: AugmentConfig = AugmentConfig()
+    optim: OptimConfig = OptimConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    @field_validator("feature", mode="before")
+    @classmethod
+    def _named_feature(cls, value: Any) -> Any:
+        return resolve_feature(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _fits(self) -> ExperimentConfig:
+        if self.objective.name in TOKEN_OBJECTIVES and self.model.name not in TOKEN_MODELS:
+            raise ValueError(
+                f"objective '{self.objective.name}' mixes patch tokens, which model '{self.model.name}' does not have; "
+                f"use model {', '.join(sorted(TOKEN_MODELS))}, or objective ce"
+            )
+        if isinstance(self.model, AstConfig | SsastConfig):
+            frames, bins = scaled(self.feature.shape, self.model.resize)
+            patch_bins, patch_frames = self.model.patch_size
+            if bins < patch_bins or frames < patch_frames:
+                raise ValueError(
+                    f"a patch of {patch_bins} bins x {patch_frames} frames does not fit a feature of {frames} frames x "
+                    f"{bins} bins"
+                )
+        if self.optim.warmup_epochs and self.optim.warmup_epochs >= self.training.epochs:
+            raise ValueError(
+                f"optim.warmup_epochs: a warm-up of {self.optim.warmup_epochs} epochs leaves none of "
+                f"{self.training.epochs} to train in; use at most {self.training.epochs - 1}"
+            )
+        if self.training.concat_scale and (self.task != "lungsound4" or self.feature.pad != "repeat"):
+            raise ValueError(
+                "training.concat_scale joins cycles of the four lung-sound classes that are padded by repetition: "
+                f"it needs task lungsound4 and pad repeat, not {self.task} and {self.feature.pad}"
+            )
+        if self.training.concat_scale and self.feature.copies:
+            raise ValueError("training.concat_scale joins cycles as they are: set feature.copies to 0")
+        return self
+
+    @classmethod
+    def parse(cls, content: Any, where: str = "config") -> ExperimentConfig:
+        """Validate a plain mapping.
+
+        Raises:
+            UserError: every wrong key and value by its path, with the nearest known name of an unknown key.
+        """
+        if not isinstance(content, dict):
+            raise UserError(f"must be a mapping, not {type(content).__name__}", where=where)
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise UserError(explain(error, cls), where=where) from error
+
+    def content(self) -> dict[str, Any]:
+        """What decides a result, as plain JSON values: without defaults, so that a new setting whose default keeps the
+        old behaviour renames no finished result, and without a pretrained file's place."""
+        dump = self.model_dump(mode="json", exclude_defaults=True)
+        dump["feature"] = self.feature.feature_id
+        pretrained = dump["model"].get("pretrained")
+        if pretrained and pretrained.get("sha256"):
+            del pretrained["file"]
+        return dump
+
+    @property
+    def compat(self) -> list[str]:
+        """The switched-on copies of a source system's defects, by their keys: shown wherever a number is."""
+        switches = {
+            "model.pos_embed_layout": getattr(self.model, "pos_embed_layout", "") == "seed_compat",
+            "augment.gate": self.augment.policy != "none" and self.augment.gate == "seed_compat",
+            "feature.pad": self.feature.pad == "stretch",
+        }
+        return [name for name, on in switches.items() if on]
+
+    @property
+    def config_hash(self) -> str:
+        """16 hex digits over `content`."""
+        text = json.dumps(self.content(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def scaled(shape: tuple[int, ...], resize: float) -> tuple[int, int]:
+    """Frames and bins of a feature after `resize`: each cut down to a whole number, as Patch-Mix does."""
+    frames, bins = shape[-2:]
+    return int(frames * resize), int(bins * resize)

@@ -1,0 +1,85 @@
+"""Settings of augmentation, optimisation and the training loop."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from workers.config.base import Part
+
+
+class AugmentConfig(Part):
+    """SpecAugment (Park et al., 2019), on the device, for whole batches.
+
+    A policy's widths are those published for 798 frames x 128 bins and are scaled to the feature's size.
+    """
+
+    policy: Literal["none", "LB", "LD", "SM", "SS", "icbhi_sup", "icbhi_ast_sup"] = "icbhi_ast_sup"
+    fill: Literal["mean", "zero"] = "mean"
+    gate: Literal["uniform", "seed_compat"] = Field(
+        default="uniform",
+        description="seed_compat: the policy's probability is compared with a normal draw, as in Patch-Mix's release",
+    )
+
+
+class OptimConfig(Part):
+    name: Literal["adam", "adamw", "sgd"] = "adamw"
+    lr: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=1e-6, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd only")
+    schedule: Literal["cosine", "step", "one_cycle", "constant"] = Field(
+        default="cosine",
+        description="cosine: once an epoch, to lr * decay_rate^3; step: lr * decay_rate after each of decay_epochs; "
+        "one_cycle: once a step",
+    )
+    decay_rate: float = Field(default=0.1, gt=0, le=1, description="of step and cosine")
+    decay_epochs: tuple[int, ...] = Field(default=(120, 160), description="step only: the last epochs before a drop")
+    warmup_epochs: int = Field(default=0, ge=0, description="linear from lr/10, set once a step")
+    clip_norm: float | None = Field(default=None, gt=0, description="largest gradient norm")
+
+    @model_validator(mode="after")
+    def _sound(self) -> OptimConfig:
+        if self.warmup_epochs and self.schedule == "one_cycle":
+            raise ValueError("one_cycle has its own warm-up: set warmup_epochs to 0")
+        if any(first < 1 for first in self.decay_epochs) or list(self.decay_epochs) != sorted(set(self.decay_epochs)):
+            raise ValueError(f"decay_epochs must be rising epochs from 1, not {list(self.decay_epochs)}")
+        return self
+
+
+class AverageConfig(Part):
+    """Averaging of weights: `ema` keeps a shadow that is evaluated; `live_blend` blends into the live model."""
+
+    name: Literal["none", "ema", "live_blend"] = "none"
+    beta: float = Field(default=0.5, ge=0, lt=1, description="share of the previous weights")
+
+
+class TrainingConfig(Part):
+    epochs: int = Field(default=50, ge=1)
+    batch_size: int = Field(default=8, ge=1)
+    eval_batch_size: int = Field(default=64, ge=1)
+    drop_last: bool = Field(default=True, description="drop the epoch's last, smaller batch")
+    sampler: Literal["shuffle", "weighted"] = Field(
+        default="shuffle", description="weighted: as many draws as cycles, with replacement, all classes alike"
+    )
+    concat_scale: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="grow every abnormal class to this share of the normal one, by pairs",
+    )
+    average: AverageConfig = AverageConfig()
+    precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: bf16 on GPU, fp32 on CPU")
+    compile: bool = Field(default=False, description="torch.compile the step")
+    deterministic: bool = Field(default=False, description="only operations that give the same bits again, also on GPU")
+    validation_fraction: float = Field(
+        default=0.15, gt=0, lt=0.5, description="share of the training side's patients held out to choose an epoch"
+    )
+    metric: Literal["icbhi4", "icbhi2"] = Field(default="icbhi4", description="whose Score chooses an epoch")
+    min_sensitivity: float = Field(
+        default=0.0, ge=0, lt=100, description="an epoch is chosen only above this Se, percent; Patch-Mix: 5"
+    )
+    protocol: Literal["validation", "last"] = Field(
+        default="last", description="whose epoch's weights are kept, and whose Score leads"
+    )
+    watch_test: bool = Field(default=False, description="also score the test side after every epoch (`test_best`)")
