@@ -51,13 +51,24 @@ def examine(settings: Settings) -> list[Check]:
         ("disk", lambda: disk(settings)),
         ("home", lambda: places.writable(settings.home, "LUNGTUNE_HOME")),
         ("cache", lambda: places.writable(settings.cache, "LUNGTUNE_CACHE")),
+        *_servers(settings),
+        ("Ray cluster", places.ray_cluster),
+    )
+    return [guarded(name, check) for name, check in checks]
+
+
+def servers(settings: Settings) -> list[Check]:
+    """Whether the stores and servers that a sweep needs answer."""
+    return [guarded(name, check) for name, check in _servers(settings)]
+
+
+def _servers(settings: Settings) -> tuple[tuple[str, Callable[[], Finding]], ...]:
+    return (
         ("feature store", lambda: places.feature_store(settings)),
         ("result store", lambda: places.result_store(settings)),
         ("Optuna storage", lambda: places.optuna_storage(settings)),
         ("MLflow", lambda: places.mlflow_tracking(settings)),
-        ("Ray cluster", places.ray_cluster),
     )
-    return [guarded(name, check) for name, check in checks]
 
 
 def guarded(name: str, check: Callable[[], Finding], patience: float = PATIENCE) -> Check:

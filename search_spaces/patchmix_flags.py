@@ -121,7 +121,7 @@ FLAGS = (
     Flag("sample_rate", 16000, int, ("feature.sample_rate",), "switch", "The release stops at any other than 16000."),
     Flag(
         "butterworth_filter", None, int, (), "dead",
-        "`feature.band_pass=[200, 1800]` filters recordings as was meant.",
+        "`feature={kind: fbank, band_pass: [200, 1800]}` filters recordings, as was meant.",
     ),
     Flag(
         "desired_length", 8, int, ("feature.seconds",), "switch",

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from feature_store.errors import UserError, nearest
+from feature_store.features import resolve_feature
 from search_spaces.parameters import Parameter
 from workers.config import ExperimentConfig, explain
 
@@ -300,5 +301,7 @@ def _set(content: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
     key = max((k for k in content if path == k or path.startswith(f"{k}.")), key=len, default=path.split(".")[0])
     rest = path[len(key) + 1 :]
     below = content.get(key)
+    if rest and key == "feature" and isinstance(below, str):  # a named feature, of which one parameter is set
+        below = {"kind": resolve_feature(below).kind, **resolve_feature(below).model_dump(exclude_defaults=True)}
     inner = _set(below if isinstance(below, Mapping) else {}, rest, value) if rest else value
     return {**content, key: inner}

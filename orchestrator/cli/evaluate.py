@@ -109,11 +109,10 @@ def _again(store: Any, result: Any, stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def _checkpoint(name: str, sets: list[str], weights: Path, split: str, fold: int) -> dict[str, Any]:
-    from search_spaces.presets import config_mapping
-
     from feature_store.errors import UserError
     from feature_store.settings import Settings
     from feature_store.store import FeatureStore
+    from search_spaces.presets import config_mapping
     from search_spaces.schema import override
     from workers.config import ExperimentConfig
     from workers.fold import pick_device

@@ -25,6 +25,9 @@ class Reporter:
         elapsed = time.strftime("%H:%M:%S", time.gmtime(time.monotonic() - self.started))
         err.print(f"[dim]{elapsed}[/dim] {text}", highlight=False, soft_wrap=True)
 
+    def close(self) -> None:
+        """Nothing is left to do."""
+
     @staticmethod
     def _text(progress: Progress) -> str:
         facts = progress.facts

@@ -28,10 +28,11 @@ def plan(space_file: Space, sets: Sets = None, trials: Trials = None, as_json: A
 
     from feature_store.settings import Settings
     from orchestrator.cluster import connect
+    from orchestrator.doctor import servers
     from orchestrator.plan import make_plan
 
-    space = _load(space_file, sets, trials)
-    planned = make_plan(space, Settings.load())
+    space, settings = _load(space_file, sets, trials), Settings.load()
+    planned = make_plan(space, settings)
     cluster = connect()
     cluster.check(space.resources)
     slots = cluster.slots(space.resources)
@@ -69,6 +70,12 @@ def plan(space_file: Space, sets: Sets = None, trials: Trials = None, as_json: A
             out.print(f"cost:      at most {hours * slots * space.budget.cost_per_hour:.2f}")
     for warning in planned.warnings:
         err.print(f"[yellow]warning:[/yellow] {warning}", soft_wrap=True)
+    silent = [check for check in servers(settings) if check.state == "fail"]
+    for check in silent:
+        err.print(f"[red]{check.name}:[/red] {check.found}", soft_wrap=True, highlight=False)
+        err.print(f"  [cyan]{check.mend}[/cyan]", soft_wrap=True, highlight=False)
+    if silent:
+        raise typer.Exit(2)
 
 
 def sweep(space_file: Space, sets: Sets = None, trials: Trials = None, as_json: AsJson = False) -> None:
@@ -77,23 +84,26 @@ def sweep(space_file: Space, sets: Sets = None, trials: Trials = None, as_json: 
     Example: lungtune sweep search_spaces/icbhi_cpu.yaml --trials 12 --set base.training.epochs=6
     """
     from feature_store.settings import Settings
-    from orchestrator.cli.progress import Reporter, outcome_json, show_outcome
+    from orchestrator.cli.live import reporter
+    from orchestrator.cli.progress import outcome_json, show_outcome
     from orchestrator.sweep import run_sweep
     from orchestrator.webhook import Webhook
 
-    space, reporter = _load(space_file, sets, trials), Reporter()
-    webhook = Webhook.around(reporter)
+    space, watch = _load(space_file, sets, trials), reporter()
+    webhook = Webhook.around(watch)
     try:
-        outcome = run_sweep(space, Settings.load(), webhook or reporter)
+        outcome = run_sweep(space, Settings.load(), webhook or watch)
+        if webhook:
+            best = ", ".join(f"{finalist.family} {finalist.search_value:.2f}" for finalist in outcome.finalists)
+            webhook.post("finished", f"sweep {outcome.study} finished: {best}", study=outcome.study)
     except BaseException as error:
         if webhook:
             webhook.post("stopped", f"sweep {space.study_name} stopped: {type(error).__name__}", study=space.study_name)
-            webhook.close()
         raise
-    if webhook:
-        scores = [f"{f.family} {f.search_value:.2f}" for f in outcome.finalists]
-        webhook.post("finished", f"sweep {outcome.study} finished: {', '.join(scores)}", study=outcome.study)
-        webhook.close()
+    finally:
+        watch.close()
+        if webhook:
+            webhook.close()
     if as_json:
         print_json(outcome_json(outcome))
     else:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from orchestrator.plan import pruner_warnings
 from search_spaces.schema import SearchSpace
+from tests.conftest import TINY_FEATURE, Run
 
 
 @pytest.mark.parametrize(
@@ -30,3 +33,22 @@ def test_a_pruner_that_can_stop_nothing_is_told(pruner: dict[str, Any], fold_run
     }
     warnings = pruner_warnings(SearchSpace.parse(content), fold_runs)
     assert bool(warnings) is (told is not None) and (told is None or told in warnings[0])
+
+
+def test_a_server_that_does_not_answer_is_told_before_anything_starts(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = {
+        "name": "plan",
+        "base": {"feature": TINY_FEATURE, "model": {"name": "crnn"}, "objective": {"name": "ce"}},
+        "evaluation": {"split": "official-inner2"},
+        "search": {"trials": 2, "pruner": {"name": "wilcoxon", "startup_trials": 1}},
+        "budget": {"cost_per_hour": 2.0},
+    }
+    file = tmp_path / "space.yaml"
+    file.write_text(yaml.safe_dump(content))
+    code, printed, told = run("plan", str(file))
+    assert code == 0 and "at most 4 fold runs" in printed and "nothing can be stopped" in told
+    monkeypatch.setenv("LUNGTUNE_MLFLOW", "http://127.0.0.1:9")
+    code, _, told = run("plan", str(file))
+    assert code == 2 and "MLflow:" in told

@@ -167,3 +167,10 @@ def test_a_part_of_another_name_replaces_the_base_part() -> None:
     assert merge(base, {"model": {"name": "crnn"}})["model"] == {"name": "crnn"}
     assert merge(base, {"model": {"size": "small"}})["model"] == {"name": "ast", "size": "small"}
     assert merge(base, {"optim": {"weight_decay": 2}})["optim"] == {"lr": 1, "weight_decay": 2}
+
+
+def test_a_parameter_of_a_named_feature_can_be_set() -> None:
+    content = override({"feature": "fbank-small", "model": {"name": "cnn6"}}, ["feature.pad=zero", "feature.copies=2"])
+    assert content["feature"] == {
+        "kind": "fbank", "seconds": 5.0, "n_mels": 64, "shift_ms": 20.0, "pad": "zero", "copies": 2
+    }  # fmt: skip
