@@ -41,7 +41,7 @@ def said(command: str) -> str:
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_published_script_is_its_preset(name: str) -> None:
+def test_O5_a_published_script_is_its_preset(name: str) -> None:
     converted = convert(SCRIPTS[name].replace("{tag}", "bs8_lr5e-5"))
     config, preset = ExperimentConfig.parse(converted.config), ExperimentConfig.parse(load_preset(name))
     assert config == preset and config.config_hash == preset.config_hash
@@ -124,7 +124,7 @@ BECOMES = [
 
 
 @pytest.mark.parametrize(("command", "path", "value"), BECOMES)
-def test_a_flag_becomes_a_setting(command: str, path: str, value: Any) -> None:
+def test_O4_a_flag_becomes_a_setting(command: str, path: str, value: Any) -> None:
     assert at(path, command) == value
 
 

@@ -54,7 +54,7 @@ def keys_of(model: Any, path: str = "") -> set[str]:
 KEYS = keys_of(ExperimentConfig)
 
 
-def test_every_flag_of_the_release_stands_once_with_its_default() -> None:
+def test_O4_every_flag_of_the_release_stands_once_with_its_default() -> None:
     assert [flag.name for flag in FLAGS] == list(RELEASE)
     assert {flag.name: flag.default for flag in FLAGS} == RELEASE
     assert {flag.name for flag in FLAGS if not flag.takes_value} == {k for k, v in RELEASE.items() if v is OFF}
@@ -100,7 +100,7 @@ def test_a_wrong_value_lists_the_valid_ones() -> None:
         BY_NAME["model"].read("$m")
 
 
-def test_the_page_has_exactly_this_table() -> None:
+def test_O4_the_page_has_exactly_this_table() -> None:
     rows = [line for line in PAGE.splitlines() if line.startswith(("| flag | default", "| `--"))]
     shown = [line for line in rows if line.count("|") == 6]
     assert flags_table() in PAGE

@@ -87,7 +87,7 @@ def flat(content: dict[str, Any], path: str = "") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_a_preset_dumps_the_published_values(name: str) -> None:
+def test_O5_a_preset_dumps_the_published_values(name: str) -> None:
     config = ExperimentConfig.parse(load_preset(name))
     dumped = flat(config.model_dump(mode="json"))
     assert {key: dumped[key] for key in COMMON} == COMMON
