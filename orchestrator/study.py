@@ -52,6 +52,8 @@ class Study:
             load_if_exists=True,
         )
         self.study.set_user_attr("evaluation", space.evaluation.model_dump(mode="json"))
+        if space.search.warm_start and not self.study.get_trials(deepcopy=False):
+            self._begin_with(min(space.search.warm_start, space.search.trials))
         self.asked = self.ended()
         self.running: dict[int, optuna.Trial] = {}
 
@@ -73,6 +75,13 @@ class Study:
                     "another driver is running this sweep", where=space.study_name, hint="wait for it, or stop it"
                 ) from error
             yield cls(space, settings, folds)
+
+    def _begin_with(self, count: int) -> None:
+        """Put the best parameters of earlier studies first into the queue."""
+        from orchestrator.past import earlier_parameters
+
+        for parameters in earlier_parameters(self.space, self.study._storage, self.name, count):
+            self.study.enqueue_trial(parameters, user_attrs={"from_the_past": True})
 
     def take_up(self) -> int:
         """Put trials that a killed driver left unfinished back into the queue, to be asked for first.

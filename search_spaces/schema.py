@@ -71,6 +71,9 @@ class Search(Section):
     seed: int = 0
     trials: int = Field(default=20, ge=1)
     startup_trials: int = Field(default=8, ge=1, description="drawn at random before the sampler learns")
+    warm_start: int = Field(
+        default=0, ge=0, le=100, description="begin with the best trials of other studies that were scored alike"
+    )
     pruner: Pruner = Pruner()
 
 

@@ -34,6 +34,32 @@ def status(
         _show(one)
 
 
+def importance(
+    study: Annotated[str, typer.Argument(help="a study, or the beginning of its name")],
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document instead of a table")] = False,
+) -> None:
+    """Which parameters decided the Score, family by family.
+
+    Example: lungtune importance icbhi-cpu
+    """
+    from rich.table import Table
+
+    from feature_store.settings import Settings
+    from orchestrator.past import importances
+
+    found = importances(study, Settings.load())
+    if as_json:
+        print_json(found)
+        return
+    table = Table(title="share of each parameter in the spread of the Scores (PED-ANOVA)")
+    for name in ("family", "parameter", "share"):
+        table.add_column(name, justify="right" if name == "share" else "left")
+    for family, shares in found.items():
+        for parameter, share in shares.items():
+            table.add_row(family, parameter, f"{share:.2f}")
+    out.print(table)
+
+
 def _show(status: Any) -> None:
     states = ", ".join(f"{count} {state.lower()}" for state, count in sorted(status.states.items())) or "none yet"
     lines = [f"[bold]{status.study}[/bold]: trials: {states}; {status.fold_runs} fold runs"]

@@ -25,10 +25,13 @@ def write(path: Path, content: object) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["data", "features", "presets", "train", "evaluate", "plan", "sweep", "registry", "leaderboard", "demo", "doctor"],
-)
+COMMANDS = [
+    "data", "features", "presets", "train", "evaluate", "plan", "sweep", "status", "importance", "registry",
+    "leaderboard", "demo", "doctor",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str, run: Run) -> None:
     code, printed, _ = run(command, "--help")
     assert code == 0 and "Usage" in printed
