@@ -108,8 +108,6 @@ def find_trial(study: str, number: int, settings: Settings) -> FrozenTrial:
 
 def _audit(settings: Settings) -> tuple[dict[str, float], float | None]:
     """When the fold runs that are not finished began, and the last event of all."""
-    events: dict[str, tuple[str, float]] = {}
-    for entry in AuditLog.open(settings.results).entries():
-        events[entry.run] = (entry.event, entry.at)
+    events = {run: (event, at) for run, event, at in AuditLog.open(settings.results).names()}
     begun = {run: at for run, (event, at) in events.items() if event == "begun"}
     return begun, max((at for _, at in events.values()), default=None)

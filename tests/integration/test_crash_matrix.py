@@ -38,7 +38,7 @@ SPACE: dict[str, Any] = {
         "feature": TINY_FEATURE,
         "model": {"name": "crnn", "hidden": 8, "layers": 1},
         "objective": {"name": "ce"},
-        "training": {"epochs": 12, "batch_size": 8},
+        "training": {"epochs": 5, "batch_size": 8},
     },
     "space": {"optim.lr": {"log_float": [1e-4, 1e-2]}},
     "evaluation": {"split": "official-inner2"},

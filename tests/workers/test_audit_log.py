@@ -24,6 +24,7 @@ def test_writers_side_by_side_lose_no_event(tmp_path: Path) -> None:
         list(pool.map(lambda n: log.note(f"run{n % 5}", "begun", number=n), range(200)))
     entries = log.entries()
     assert sorted(entry.facts["number"] for entry in entries) == list(range(200))
+    assert log.names() == [(entry.run, "begun", pytest.approx(entry.at, abs=1e-5)) for entry in entries]
     mine = log.of("run3")
     assert len(mine) == 40 and [entry.at for entry in mine] == sorted(entry.at for entry in mine)
 
