@@ -38,7 +38,11 @@ class RayBackend:
     """
 
     def run(self, run: FoldRun, key: FoldKey, site: Site, resources: Resources) -> Outcome:
-        ended = outcome(submit(run, site, resources))
+        return self.finish(submit(run, site, resources), run, site, resources)
+
+    def finish(self, started: Any, run: FoldRun, site: Site, resources: Resources) -> Outcome:
+        """Wait for a fold run that was submitted, and try it again where that can help."""
+        ended = outcome(started)
         for wait in WAITS:
             if ended.fault != "machine" or ended.hash is not None:
                 break

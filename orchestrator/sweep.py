@@ -19,7 +19,7 @@ from orchestrator.backends import Backend, RayBackend
 from orchestrator.budget import Ledger
 from orchestrator.cluster import Cluster, connect, stoppable
 from orchestrator.events import Progress, Watch
-from orchestrator.folds import RETRIES, outcome, submit
+from orchestrator.folds import RETRIES, submit
 from orchestrator.plan import check_space
 from orchestrator.registry import Registered, Registry
 from orchestrator.search import FoldScheduler, StudySearcher
@@ -159,11 +159,7 @@ def _search(
         if searcher.limit:
             watch(Progress("budget", {"limit": searcher.limit}))
         if searcher.broken:
-            raise UserError(
-                f"the sweep was stopped by a fault that is not a trial's: {searcher.broken}",
-                where=study.name,
-                hint="mend it, then start the same command again: finished fold runs are kept",
-            )
+            raise _broken(searcher.broken, study.name)
     for trial in study.trials():  # what a killed driver told Optuna but not MLflow
         tracker.trial_ended(trial)
     return {"trained": counter.trained, "cached": counter.cached}
@@ -197,6 +193,15 @@ class _Observer(tune.Callback):
             return  # a machine's fault: it goes on at the next start
         self.tracker.trial_ended(ended)
         self.watch(Progress("trial", self.study.describe(ended)))
+
+
+def _broken(fault: str, study: str) -> UserError:
+    """What the reader is told when a machine's fault outlived its attempts."""
+    return UserError(
+        f"the sweep was stopped by a fault that is not a config's: {fault}",
+        where=study,
+        hint="mend it, then start the same command again: finished fold runs are kept",
+    )
 
 
 # --- promotion ---
@@ -239,7 +244,9 @@ def _promote(finalist: Finalist, space: SearchSpace, settings: Settings, store: 
     }
     finalist.trained = len(started)
     for key, run in zip(keys, runs, strict=True):
-        ended = outcome(started[key]) if key in started else None
+        ended = RayBackend().finish(started[key], run, site, space.resources) if key in started else None
+        if ended is not None and ended.hash is None and ended.fault == "machine":
+            raise _broken(f"seed {run.seed}, fold {run.fold}: {ended.error}", space.study_name)
         if ended is not None and ended.error:
             finalist.errors.append(f"seed {run.seed}, fold {run.fold}: {ended.error}")
             continue

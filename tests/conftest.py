@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def settings(tmp_path: Path, small_home: Path) -> Settings:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings) -> Run:
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings) -> Iterator[Run]:
     """Run `lungtune` in a fresh home with arguments: exit code, stdout, stderr on one line."""
     from orchestrator import cli
 
@@ -83,4 +84,6 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], set
         assert isinstance(code, int)
         return code, printed.out, " ".join(printed.err.split())
 
-    return lungtune
+    yield lungtune
+    if "ray" in sys.modules:  # a command that joined a cluster in this process leaves none to the next test
+        sys.modules["ray"].shutdown()

@@ -78,7 +78,7 @@ def finish(process: subprocess.Popen[str], patience: float = 240) -> tuple[int, 
 
 def table(printed: str) -> list[tuple[Any, ...]]:
     """What a reader sees in the end: configs, states and Scores, and the finalist's."""
-    outcome = json.loads(printed.splitlines()[-1])
+    outcome = json.loads(next(line for line in printed.splitlines() if line.startswith('{"study"')))  # Ray prints too
     trials = [(t["config_hash"], t["state"], round(t["value"], 6), t["fold_runs"]) for t in outcome["trials"]]
     finalists = [[run["hash"], round(run["last"]["score"], 6)] for f in outcome["finalists"] for run in f["results"]]
     assert all(finalist["registered"] for finalist in outcome["finalists"])
