@@ -119,7 +119,7 @@ def run_fold(
     else:
         result, files = FoldResult.model_validate_json(kept.pop(RESULT)), kept
     try:
-        if not any(event == "trained" for _, event, _ in audit.names(key.hash)):
+        if kept is None or not any(event == "trained" for _, event, _ in audit.names(key.hash)):
             audit.note(key.hash, "trained", epochs=len(result.epochs), test_reads=result.test_reads)
         first = results.publish(result, files)
     except Exception:  # a full disk, a lost server: the training is not thrown away with it
