@@ -74,7 +74,7 @@ def training_statistics(
     if not wanted or len(rows) < len(wanted):
         what = f"feature {manifest.feature_id} lacks {len(wanted) - len(rows)} of {len(wanted)} training cycles"
         raise UserError(what, where=f"split '{split}', fold {fold}", hint="run `lungtune features build` for it again")
-    count, mean, std = _moments(features.values, rows)
+    count, mean, std = moments(features.values, rows)
     raw_mean = raw_std = None
     spec = resolve_feature(manifest.spec)
     if isinstance(spec, FbankSpec):
@@ -82,8 +82,13 @@ def training_statistics(
     return Statistics(manifest.feature_id, split, fold, len(rows), count, mean, std, raw_mean, raw_std)
 
 
-def _moments(values: np.ndarray, rows: np.ndarray) -> tuple[int, float, float]:
-    """Count, mean and standard deviation, block by block in float64 (Chan et al., 1983: no sum of large squares)."""
+def moments(values: np.ndarray, rows: np.ndarray) -> tuple[int, float, float]:
+    """Count, mean and standard deviation of some rows, block by block in float64 (Chan et al., 1983).
+
+    Args:
+        values: ``[cycles, ...]``; it may be mapped, and is never copied whole.
+        rows: ``[rows]`` row numbers.
+    """
     count, mean, squares = 0, 0.0, 0.0
     for start in range(0, len(rows), BLOCK):
         block = values[rows[start : start + BLOCK]].astype(np.float64)

@@ -76,17 +76,6 @@ class Rows:
             return self.values.index_select(0, rows)
         return self.values[rows, 0 if version is None else version]
 
-    def statistics(self, batch: int = 256) -> tuple[float, float]:
-        """Mean and standard deviation over all values of the side's cycles, without copies of them."""
-        count, total, squares = 0, 0.0, 0.0
-        for positions in torch.arange(self.cycles).split(batch):
-            values = self._gather(positions.to(self.device), None).double()
-            count += values.numel()
-            total += float(values.sum())
-            squares += float(values.square().sum())
-        mean = total / count
-        return mean, max(squares / count - mean**2, 0.0) ** 0.5
-
 
 def autocast(precision: str, device: torch.device) -> Callable[[], contextlib.AbstractContextManager]:
     """What to wrap a forward pass in: bfloat16 on a GPU, or where it is asked for; else nothing."""

@@ -11,7 +11,7 @@ import hashlib
 from pathlib import Path
 
 VERSION = 2
-DIGEST = "3172954851dad688"
+DIGEST = "763787bcf758c790"
 
 MODULES = (
     "augment/*.py",

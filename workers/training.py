@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from feature_store.statistics import moments
 from workers.augment import build_augment
 from workers.averaging import build_averaging
 from workers.checkpoint import CheckpointFolder
@@ -157,7 +158,9 @@ class _Run:
         self.rows = {side: Rows(data, side, device) for side in ("validation", "test")}
         self.rows["train"] = Rows(data, "train", device, self.sampling.joined)
         if config.model.standardize == "train":
-            self.model.set_statistics(*self.rows["train"].statistics())
+            cycles = data.values if data.values.ndim == 3 else data.values[:, 0]  # without their augmented copies
+            _, *statistics = moments(cycles, data.train)
+            self.model.set_statistics(*statistics)
         counts = self.sampling.class_counts
         self.objective = build_objective(config.objective, self.model.feature_dim, counts).to(device)
         self.augment = build_augment(config.augment, shape)

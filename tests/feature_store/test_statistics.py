@@ -11,7 +11,7 @@ from corpora import SPEC, rebuild, rows_of
 from feature_store import statistics
 from feature_store.errors import UserError
 from feature_store.features import MelDbSpec
-from feature_store.statistics import _moments, training_statistics
+from feature_store.statistics import moments, training_statistics
 from feature_store.store import FeatureStore
 
 
@@ -57,7 +57,7 @@ def test_F5_blocks_lose_no_precision_far_from_zero(monkeypatch: pytest.MonkeyPat
     """A sum of squares in one go would lose all digits of the deviation here."""
     monkeypatch.setattr(statistics, "BLOCK", block)
     values = 1e8 + np.random.default_rng(0).normal(size=(50, 4, 3))
-    count, mean, std = _moments(values, np.arange(0, 50, 2))
+    count, mean, std = moments(values, np.arange(0, 50, 2))
     assert count == 25 * 12
     assert (mean, std) == pytest.approx((values[::2].mean(), values[::2].std()), rel=1e-9)
 
