@@ -39,7 +39,8 @@ class StudySearcher(Searcher):
         self.pruned: set[str] = set()
 
     def suggest(self, trial_id: str) -> Any:
-        self.limit = self.limit or self.ledger.reached(self.study.history())
+        history = self.study.history() if self.ledger.budget.chance is not None else None
+        self.limit = self.limit or self.ledger.reached(history)
         if self.broken or self.limit:
             return Searcher.FINISHED
         asked = self.study.ask()

@@ -159,10 +159,6 @@ class Study:
         """Fold values of the trials that have ended."""
         return self.ended_trials.of(self.study)
 
-    def abandon(self) -> None:
-        """Leave trials that are still running to the next start."""
-        self.running.clear()
-
     def trials(self) -> list[FrozenTrial]:
         """All trials that count, in the order of their numbers."""
         return [trial for trial in self.study.get_trials(deepcopy=False) if not trial.user_attrs.get("abandoned")]

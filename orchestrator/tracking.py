@@ -129,7 +129,9 @@ class Tracker:
         run = self._trial_run(trial.number, trial.user_attrs["config"])
         if run.state == trial.state.name and run.status != "RUNNING":
             return
-        results = self._write_folds(run, trial.user_attrs.get("results", []))
+        hashes = trial.user_attrs.get("results", [])
+        self._write_folds(run, hashes)
+        results = [self._result(result_hash) for result_hash in hashes]
         self._draw(run, results, self.space.evaluation.protocol, f"trial {trial.number}: {{}} fold runs together")
         tags = {"lungtune.state": trial.state.name, "lungtune.error": trial.user_attrs.get("error")}
         self._log(run, {} if trial.value is None else {"objective": trial.value}, tags)
@@ -226,15 +228,16 @@ class Tracker:
             run.status = "RUNNING"
         return run
 
-    def _write_folds(self, run: _Run, hashes: Sequence[str]) -> list[FoldResult]:
-        """Write those fold runs of a trial that are not there yet; returns all of them."""
-        results = []
+    def _write_folds(self, run: _Run, hashes: Sequence[str]) -> None:
+        """Write those fold runs of a trial that are not there yet; only they are read."""
         for position, result_hash in enumerate(hashes):
-            result = self.results.get(result_hash)
-            assert result is not None
-            self._write_result(run, position, result)
-            results.append(result)
-        return results
+            if result_hash not in run.results:
+                self._write_result(run, position, self._result(result_hash))
+
+    def _result(self, result_hash: str) -> FoldResult:
+        result = self.results.get(result_hash)
+        assert result is not None
+        return result
 
     def _write_result(self, run: _Run, position: int, result: FoldResult, label: str = "fold") -> None:
         """One fold run's curves and Scores, once: its tag is written with the last of them."""

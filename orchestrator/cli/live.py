@@ -43,7 +43,6 @@ class SweepState:
         self.missing = self.slots = 0
         self.rows: dict[int, Row] = {}
         self.trained = self.found = 0
-        self.training_seconds = 0.0
         self.stage = "search"
 
     def take(self, progress: Progress) -> None:
@@ -58,7 +57,6 @@ class SweepState:
                 self.found += 1
             else:
                 self.trained += 1
-                self.training_seconds += facts["seconds"]
                 row.seconds += facts["seconds"]
         elif progress.kind == "trial":
             row = self._row(facts)
