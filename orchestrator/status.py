@@ -108,6 +108,12 @@ def find_trial(study: str, number: int, settings: Settings) -> FrozenTrial:
 
 def _audit(settings: Settings) -> tuple[dict[str, float], float | None]:
     """When the fold runs that are not finished began, and the last event of all."""
-    events = {run: (event, at) for run, event, at in AuditLog.open(settings.results).names()}
-    begun = {run: at for run, (event, at) in events.items() if event == "begun"}
-    return begun, max((at for _, at in events.values()), default=None)
+    begun: dict[str, float] = {}
+    last: float | None = None
+    for run, event, at in AuditLog.open(settings.results).names():
+        last = at if last is None else max(last, at)
+        if event == "begun":
+            begun[run] = at
+        elif event != "test_read":  # a watched test side is read in the middle of a training
+            begun.pop(run, None)
+    return begun, last

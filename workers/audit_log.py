@@ -18,9 +18,10 @@ from typing import Any, Literal, cast
 from feature_store.storage import Storage, open_storage
 
 FOLDER = "audit"
-Event = Literal["begun", "trained", "published", "lost"]
-"""`begun`: training starts or goes on; `trained`: it reached its end; `published`: its result is the result; `lost`:
-another worker had published the same fold run before."""
+Event = Literal["begun", "test_read", "trained", "published", "lost"]
+"""`begun`: training starts or goes on; `test_read`: the test side is read next, with the epoch and why; `trained`: the
+training reached its end; `published`: its result is the result; `lost`: another worker had published the same fold run
+before."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class AuditLog:
         Args:
             run: hash of the fold run.
             event: what happened.
-            facts: anything plain that belongs to it: the epoch it went on from, how often the test side was read.
+            facts: anything plain that belongs to it: whether it went on from a checkpoint, why the test side is read.
         """
         now = time.time()
         content = {"event": event, "at": now, "host": socket.gethostname(), "pid": os.getpid(), "facts": facts}

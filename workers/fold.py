@@ -34,6 +34,7 @@ from workers.weights import local_weights
 
 if TYPE_CHECKING:
     from workers.data import FoldData
+    from workers.sealed import NoteRead
     from workers.training import Trained
 
 
@@ -115,7 +116,8 @@ def run_fold(
     kept = checkpoint.kept()
     if kept is None:
         audit.note(key.hash, "begun", resumed=checkpoint.exists())
-        result, files = _train(run, key, site, store, split, checkpoint, on_epoch, should_stop)
+        note = functools.partial(audit.note, key.hash, "test_read")
+        result, files = _train(run, key, site, store, split, checkpoint, note, on_epoch, should_stop)
     else:
         result, files = FoldResult.model_validate_json(kept.pop(RESULT)), kept
     try:
@@ -137,6 +139,7 @@ def _train(
     store: FeatureStore,
     split: SplitTable,
     checkpoint: CheckpointFolder,
+    on_test_read: NoteRead,
     on_epoch: Callable[[dict[str, Any]], None] | None,
     should_stop: Callable[[], bool] | None,
 ) -> tuple[FoldResult, dict[str, bytes]]:
@@ -153,6 +156,7 @@ def _train(
         run.config,
         data,
         seed=run.seed,
+        on_test_read=on_test_read,
         device=device,
         pretrained=local_weights(run.config.model.pretrained, Path(site.weights)),
         checkpoint=checkpoint,
@@ -187,7 +191,7 @@ def _train(
             "total_seconds": time.perf_counter() - started,
             "first_step_seconds": prepared + trained.first_step_seconds,
         },
-        memory={"peak_bytes": trained.peak_bytes},
+        memory={"peak_bytes": trained.peak_bytes, "device_bytes": device_bytes(device)},
         test_reads=trained.test_reads,
         files={name: name for name in files},
     )
@@ -201,6 +205,13 @@ def pick_device(name: str) -> Any:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def device_bytes(device: Any) -> int:
+    """Memory of a GPU; 0 for the CPU, which is not shared out."""
+    import torch
+
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
 
 
 def _protocols(trained: Trained, data: FoldData) -> dict[str, ProtocolResult]:

@@ -11,7 +11,7 @@ import hashlib
 from pathlib import Path
 
 VERSION = 2
-DIGEST = "763787bcf758c790"
+DIGEST = "f4a73789360c1f4c"
 
 MODULES = (
     "augment/*.py",
@@ -25,6 +25,7 @@ MODULES = (
     "evaluation.py",
     "optimisation.py",
     "sampling.py",
+    "sealed.py",
     "training.py",
 )
 

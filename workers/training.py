@@ -24,6 +24,7 @@ from workers.models import build_model
 from workers.objectives import build_objective
 from workers.optimisation import Schedule, build_optimizer
 from workers.sampling import Sampling
+from workers.sealed import NoteRead, SealedSide
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -96,6 +97,7 @@ def train_fold(
     data: FoldData,
     *,
     seed: int,
+    on_test_read: NoteRead,
     device: torch.device | str = "cpu",
     pretrained: Path | None = None,
     checkpoint: CheckpointFolder | None = None,
@@ -110,6 +112,7 @@ def train_fold(
         config: everything but the data.
         data: the fold's rows and sides.
         seed: of initialisation, order, mixing, masks and dropout.
+        on_test_read: writes down each reading of the test side, before it happens; where it raises, nothing is read.
         device: where features, model and loop live.
         pretrained: local copy of the config's pretrained file.
         checkpoint: where the full state is kept between epochs.
@@ -123,7 +126,7 @@ def train_fold(
     """
     started = time.perf_counter()
     with determinism(config.training.deterministic):
-        run = _Run(config, data, seed, torch.device(device), pretrained, started)
+        run = _Run(config, data, seed, torch.device(device), pretrained, started, on_test_read)
         run.resume(checkpoint)
         while run.epoch < config.training.epochs:
             record = run.train_epoch(should_stop)
@@ -146,6 +149,7 @@ class _Run:
         device: torch.device,
         pretrained: Path | None,
         started: float,
+        on_test_read: NoteRead | None = None,
     ) -> None:
         self.config, self.data, self.device, self.started = config, data, device, started
         torch.manual_seed(seed)  # initialisation and dropout
@@ -155,8 +159,9 @@ class _Run:
         # channels last halves the time of convolutions on a CPU
         self.model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.sampling = Sampling(config.training, data, self.generator)
-        self.rows = {side: Rows(data, side, device) for side in ("validation", "test")}
-        self.rows["train"] = Rows(data, "train", device, self.sampling.joined)
+        self.rows = Rows(data, "train", device, self.sampling.joined)
+        self.held_out = Rows(data, "validation", device)
+        self.test = SealedSide(data, device, on_test_read)
         if config.model.standardize == "train":
             cycles = data.values if data.values.ndim == 3 else data.values[:, 0]  # without their augmented copies
             _, *statistics = moments(cycles, data.train)
@@ -173,7 +178,6 @@ class _Run:
         self.epoch = 0
         self.epochs: list[dict[str, Any]] = []
         self.validation, self.test_best = Chosen(), Chosen()
-        self.test_reads = 0
         self.seconds_before = 0.0
         self.first_step_seconds = 0.0
         self.saved_at = time.perf_counter()
@@ -210,7 +214,7 @@ class _Run:
         }
 
     def _step(self, batch: Tensor) -> dict[str, Tensor]:
-        x, y = self.rows["train"].take(batch, self.generator)
+        x, y = self.rows.take(batch, self.generator)
         x = self.augment(x, self.generator)
         with self.autocast():
             loss = self.loss(self.model, x, y, self.generator)
@@ -226,24 +230,21 @@ class _Run:
 
     def choose(self, record: dict[str, Any]) -> None:
         """Score the held-out patients, and the test side where it is watched; nothing flows back from either."""
-        record["validation"] = self._offer("validation", self.validation)
+        record["validation"] = self._offer(self.held_out, self.validation)
         if self.config.training.watch_test:
-            record["test"] = self._offer("test", self.test_best)
+            record["test"] = self._offer(self.test.read(self.epoch, "watched"), self.test_best)
 
-    def _offer(self, side: str, chosen: Chosen) -> dict[str, float]:
+    def _offer(self, rows: Rows, chosen: Chosen) -> dict[str, float]:
         """Score a side and keep the epoch if it is the best so far that hears enough."""
-        metrics = evaluate(self._predict(side), self.data.labels[getattr(self.data, side)])
+        metrics = evaluate(self._predict(rows), rows.labels.cpu().numpy())
         score: Score = getattr(metrics, self.config.training.metric)
         if score.sensitivity > self.config.training.min_sensitivity or not self.config.training.min_sensitivity:
             chosen.offer(self.epoch, score.score, self._weights)
         return score.model_dump()
 
     @torch.inference_mode()
-    def _predict(self, side: str) -> np.ndarray:
+    def _predict(self, rows: Rows) -> np.ndarray:
         """Logits ``[cycles, classes]`` of a side under the weights that count."""
-        if side == "test":
-            self.test_reads += 1
-        rows = self.rows[side]
         self.trained.eval()
         with self.averaging.evaluated_weights(), self.autocast():
             logits = [
@@ -268,22 +269,21 @@ class _Run:
         chosen = {"last": last, "validation": self.validation}
         if self.config.training.watch_test:
             chosen["test_best"] = self.test_best
-        reads = self.test_reads + 1
         guarded = {name: bool(choice.weights) for name, choice in chosen.items()}
         chosen = {name: choice if choice.weights else last for name, choice in chosen.items()}
         self.averaging = build_averaging(self.config.training.average.model_copy(update={"name": "none"}), self.trained)
-        protocols = {}
+        test, protocols = self.test.read(self.epoch, "end"), {}
         for name, choice in chosen.items():
             self.model.load_state_dict(choice.weights)
-            held_out = self._predict("validation") if name != "test_best" else None
-            protocols[name] = Answers(choice.epoch, guarded[name], self._predict("test"), held_out)
+            held_out = self._predict(self.held_out) if name != "test_best" else None
+            protocols[name] = Answers(choice.epoch, guarded[name], self._predict(test), held_out)
         return Trained(
             protocols=protocols,
             epochs=self.epochs,
             weights=chosen[self.config.training.protocol].weights,
             parameters=sum(p.numel() for p in self.model.parameters()),
             pretrained=report.summary() if (report := self.model.load_report) else None,
-            test_reads=reads,
+            test_reads=self.test.reads,
             first_step_seconds=self.first_step_seconds,
             train_seconds=seconds,
             peak_bytes=peak_bytes(self.device),
@@ -307,7 +307,7 @@ class _Run:
                 "epoch": self.epoch,
                 "epochs": self.epochs,
                 "chosen": {name: vars(getattr(self, name)) for name in ("validation", "test_best")},
-                "test_reads": self.test_reads,
+                "test_reads": self.test.reads,
                 "seconds": self._seconds(),
             }
         )
@@ -326,7 +326,7 @@ class _Run:
         torch.set_rng_state(state["torch_rng"])
         if state["device_rng"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["device_rng"], self.device)
-        self.epoch, self.epochs, self.test_reads = state["epoch"], state["epochs"], state["test_reads"]
+        self.epoch, self.epochs, self.test.reads = state["epoch"], state["epochs"], state["test_reads"]
         self.validation = Chosen(**state["chosen"]["validation"])
         self.test_best = Chosen(**state["chosen"]["test_best"])
         self.seconds_before = state["seconds"]

@@ -8,6 +8,7 @@ from orchestrator.cli import (
     data,
     demo,
     doctor,
+    ensemble,
     evaluate,
     features,
     leaderboard,
@@ -33,6 +34,7 @@ app.add_typer(registry.app, name="registry")
 app.add_typer(leaderboard.app, name="leaderboard")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("ensemble")(ensemble.ensemble)
 app.command("plan")(sweep.plan)
 app.command("sweep")(sweep.sweep)
 app.command("status")(status.status)

@@ -44,7 +44,7 @@ def data(small_home: Path, tmp_path_factory: pytest.TempPathFactory) -> FoldData
 
 def train(config: ExperimentConfig, data: FoldData, seed: int = 0, **options: Any) -> Trained:
     torch.set_num_threads(1)
-    return train_fold(config, data, seed=seed, **options)
+    return train_fold(config, data, seed=seed, **{"on_test_read": lambda **_: None, **options})
 
 
 def same(one: Trained, other: Trained, protocols: tuple[str, ...] = ("last", "validation")) -> bool:
@@ -130,18 +130,6 @@ def test_a_torn_checkpoint_starts_the_run_over(data: FoldData, tmp_path: Path) -
     folder = CheckpointFolder(tmp_path)
     (tmp_path / "state.pt").write_bytes(b"PK\x03\x04 torn")
     assert same(train(config_with(), data, checkpoint=folder), train(config_with(), data))
-
-
-def test_T12_watching_the_test_side_changes_nothing_but_the_record(data: FoldData) -> None:
-    blind = train(config_with(), data)
-    watched = train(config_with(training={"watch_test": True}), data)
-    assert same(blind, watched) and curve(blind) == curve(watched)
-    assert blind.test_reads == 1 and watched.test_reads == 4
-    assert "test_best" not in blind.protocols
-    scores = [record["test"]["score"] for record in watched.epochs]
-    best = watched.protocols["test_best"]
-    assert best.epoch == 1 + int(np.argmax(scores))
-    assert evaluate(best.test, data.labels[data.test]).icbhi4.score == pytest.approx(max(scores))
 
 
 def test_T12_the_validation_protocol_keeps_the_best_held_out_epoch(data: FoldData) -> None:

@@ -1,0 +1,220 @@
+"""Which fold runs make an ensemble, and where the ensemble stands beside its members and the single configs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store.errors import UserError, nearest
+from orchestrator.leaderboard import statistics
+from orchestrator.leaderboard.labels import describe_model
+from orchestrator.leaderboard.runs import split_folds
+from orchestrator.leaderboard.statistics import PatientHits
+from workers.ensembles import EnsembleMember, EnsembleResult, EnsembleStore
+from workers.results import FoldResult, ResultStore
+
+READERS = 8
+T = TypeVar("T")
+Interval = tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Training:
+    """One member: a config with one seed, over all folds.
+
+    Attributes:
+        weight, validation_score, score, specificity, sensitivity: means over folds; `interval` is that of the Score
+            over the patients of the test sides.
+        results: its fold runs.
+    """
+
+    model: str
+    config_hash: str
+    seed: int
+    weight: float
+    validation_score: float
+    score: float
+    specificity: float
+    sensitivity: float
+    interval: Interval
+    results: list[str]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """An ensemble beside its members and beside what else the store has.
+
+    Attributes:
+        interval: of its Score, 95 %, over patients.
+        trainings: its members, the largest weight first.
+        gain: its Score minus the mean of its members' Scores, with the interval of that difference: both over the same
+            resamples of patients.
+        place, of: its rank by Score among the single configs that are complete on the same data, and how many rank;
+            the place is None where the ensemble lacks folds.
+    """
+
+    interval: Interval
+    trainings: list[Training]
+    gain: float
+    gain_interval: Interval
+    place: int | None
+    of: int
+
+
+def best_results(
+    results: ResultStore, *, dataset: str, task: str, split: str, protocol: str, top: int
+) -> list[FoldResult]:
+    """All fold runs of the best configs by their mean Score on held-out patients; the test side is not asked.
+
+    Compared are configs over the same seeds, and so over the same held-out patients: as many seeds as `top` configs
+    have finished over all folds.
+
+    Raises:
+        UserError: there are fewer than `top` such configs, or the split's name stands for several sets of cycles.
+    """
+    everything = _read(results)
+    of_split = [r for r in everything if (r.data.dataset, r.data.task, r.key.split) == (dataset, task, split)]
+    where = f"{dataset}, {task}, {split}"
+    if not of_split:
+        known = sorted({r.key.split for r in everything if (r.data.dataset, r.data.task) == (dataset, task)})
+        hint = nearest(split, known) if known else "`lungtune train` and `lungtune sweep` make some"
+        raise UserError("no finished fold run", where=where, hint=hint)
+    if len({_cohort(result) for result in of_split}) > 1:
+        raise UserError(
+            "the store has fold runs on several sets of cycles under this name",
+            where=where,
+            hint="name the results by their hashes",
+        )
+    newest = max(result.key.semantics for result in of_split)  # an older version's numbers are not this one's
+    configs = {
+        name: seeds
+        for name, seeds in _complete([r for r in of_split if r.key.semantics == newest], protocol).items()
+        if all(run.protocols[protocol].validation for runs in seeds.values() for run in runs)
+    }
+    seeds = _shared_seeds([frozenset(seeds) for seeds in configs.values()], top)
+    if seeds is None:
+        raise UserError(
+            f"{len(configs)} configs are complete under protocol '{protocol}', and {top} are asked for",
+            where=where,
+            hint="ask for fewer with --top, or train further ones",
+        )
+    candidates = [[run for seed in sorted(seeds) for run in of[seed]] for of in configs.values() if seeds <= set(of)]
+    candidates.sort(key=lambda runs: (-_held_out_score(runs, protocol), runs[0].key.config_hash))
+    return [run for runs in candidates[:top] for run in runs]
+
+
+def standing(results: ResultStore, ensemble: EnsembleResult, resamples: int = statistics.RESAMPLES) -> Standing:
+    """How far the ensemble's Score can be trusted, and what it gains."""
+    by_training = _grouped(ensemble.members, lambda member: (member.config_hash, member.seed))
+    folds = [fold.fold for fold in ensemble.folds]
+    predictions = EnsembleStore(results.storage).predictions(ensemble.hash)
+    own = [_hits(predictions.filter(pc.equal(predictions["fold"], fold))) for fold in folds]
+    hits = []
+    for members in by_training.values():
+        tables = (results.predictions(m.hash) for m in sorted(members, key=lambda m: m.fold))
+        hits.append([_hits(table.filter(pc.equal(table["protocol"], ensemble.protocol))) for table in tables])
+    mean = [statistics.over_seeds([of_training[index] for of_training in hits]) for index in range(len(folds))]
+    samples = statistics.bootstrap([own, mean, *hits], resamples)
+    trainings = [
+        _training(results, members, ensemble.protocol, statistics.interval(drawn))
+        for members, drawn in zip(by_training.values(), samples[2:], strict=True)
+    ]
+    trainings.sort(key=lambda training: (-training.weight, -training.validation_score, training.config_hash))
+    whole = len(folds) == split_folds(ensemble.split)
+    others = [_score(seeds, ensemble.protocol) for seeds in _single_configs(results, ensemble)]
+    return Standing(
+        interval=statistics.interval(samples[0]),
+        trainings=trainings,
+        gain=ensemble.overall.score - float(np.mean([training.score for training in trainings])),
+        gain_interval=statistics.interval(samples[0] - samples[1]),
+        place=1 + sum(score > ensemble.overall.score for score in others) if whole else None,
+        of=1 + len(others),
+    )
+
+
+def _training(results: ResultStore, members: Sequence[EnsembleMember], protocol: str, interval: Interval) -> Training:
+    runs = [run for member in members if (run := results.get(member.hash)) is not None]
+    tests = [run.protocols[protocol].test.icbhi4 for run in runs]
+    return Training(
+        model=describe_model(runs[0].config, int(runs[0].model["parameters"])).label,
+        config_hash=members[0].config_hash,
+        seed=members[0].seed,
+        weight=float(np.mean([member.weight for member in members])),
+        validation_score=float(np.mean([member.validation_score for member in members])),
+        score=float(np.mean([member.test_score for member in members])),
+        specificity=float(np.mean([test.specificity for test in tests])),
+        sensitivity=float(np.mean([test.sensitivity for test in tests])),
+        interval=interval,
+        results=[member.hash for member in members],
+    )
+
+
+def _hits(table: pa.Table) -> PatientHits:
+    """Hits by patient of one fold's predictions."""
+    logits = table["logits"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(table.num_rows, -1)
+    patients = np.asarray(table["patient"].to_pylist(), dtype=str)
+    return statistics.patient_hits(logits.argmax(axis=1), table["label"].to_numpy().astype(np.int64), patients)
+
+
+# --- single configs ---
+
+
+def _read(results: ResultStore) -> list[FoldResult]:
+    with ThreadPoolExecutor(READERS) as pool:
+        return [result for result in pool.map(results.get, results.hashes()) if result is not None]
+
+
+def _cohort(result: FoldResult) -> tuple[Any, ...]:
+    """What two fold runs must share to be compared."""
+    key, data = result.key, result.data
+    extent = data.synthetic, data.recordings, data.recordings_listed
+    return data.dataset, data.task, key.split, key.split_hash, tuple(data.classes), *extent
+
+
+def _single_configs(results: ResultStore, ensemble: EnsembleResult) -> list[dict[int, list[FoldResult]]]:
+    """The configs that are complete on the ensemble's data: seed -> fold runs."""
+    e = ensemble
+    wanted = e.dataset, e.task, e.split, e.split_hash, tuple(e.classes), e.synthetic, e.recordings, e.recordings_listed
+    return list(_complete([r for r in _read(results) if _cohort(r) == wanted], e.protocol).values())
+
+
+def _complete(runs: Iterable[FoldResult], protocol: str) -> dict[Any, dict[int, list[FoldResult]]]:
+    """Config -> seed -> its fold runs in order, for the seeds that have every fold."""
+    found: dict[Any, dict[int, list[FoldResult]]] = {}
+    scored = [run for run in runs if protocol in run.protocols]
+    training = _grouped(scored, lambda r: (r.key.config_hash, r.key.data_hash, r.key.semantics, r.key.seed))
+    for (*config, seed), of_seed in training.items():
+        if len(of_seed) == split_folds(of_seed[0].key.split):
+            found.setdefault(tuple(config), {})[seed] = sorted(of_seed, key=lambda run: run.key.fold)
+    return found
+
+
+def _shared_seeds(of_configs: Sequence[frozenset[int]], top: int) -> frozenset[int] | None:
+    """The largest set of seeds that a config has and `top` configs share; of equal ones that of most configs."""
+    shared_by = Counter({seeds: sum(seeds <= others for others in of_configs) for seeds in set(of_configs)})
+    possible = [seeds for seeds, count in shared_by.items() if count >= top]
+    return max(possible, key=lambda s: (len(s), shared_by[s], sorted(s, reverse=True)), default=None)
+
+
+def _held_out_score(runs: Sequence[FoldResult], protocol: str) -> float:
+    validation = [run.protocols[protocol].validation for run in runs]
+    return float(np.mean([metrics.icbhi4.score for metrics in validation if metrics is not None]))
+
+
+def _score(seeds: dict[int, list[FoldResult]], protocol: str) -> float:
+    """Mean test Score over folds, then over seeds, as on the leaderboard."""
+    return float(np.mean([[run.protocols[protocol].test.icbhi4.score for run in runs] for runs in seeds.values()]))
+
+
+def _grouped(things: Iterable[T], key: Callable[[T], Any]) -> dict[Any, list[T]]:
+    groups: dict[Any, list[T]] = {}
+    for thing in things:
+        groups.setdefault(key(thing), []).append(thing)
+    return groups
