@@ -6,13 +6,13 @@ import hashlib
 import io
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from orchestrator.folds import Outcome, outcome, submit
-from search_spaces.schema import Resources
+from orchestrator.packing import Slot
 from workers.fold import FoldRun, Site
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ WAITS = (1.0, 5.0, 20.0)  # seconds before each further attempt after a machine'
 class Backend(Protocol):
     """Runs one fold run to its end. Pickled into every trial's process."""
 
-    def run(self, run: FoldRun, key: FoldKey, site: Site, resources: Resources) -> Outcome:
+    def run(self, run: FoldRun, key: FoldKey, site: Site, slot: Slot) -> Outcome:
         """Publish the run's result, or say why there is none."""
 
 
@@ -37,19 +37,23 @@ class RayBackend:
     tried once more with a device of its own; a config's fault is never tried again.
     """
 
-    def run(self, run: FoldRun, key: FoldKey, site: Site, resources: Resources) -> Outcome:
-        return self.finish(submit(run, site, resources), run, site, resources)
+    def run(self, run: FoldRun, key: FoldKey, site: Site, slot: Slot) -> Outcome:
+        return self.finish(submit(run, site, slot), run, site, slot)
 
-    def finish(self, started: Any, run: FoldRun, site: Site, resources: Resources) -> Outcome:
+    def finish(self, started: Any, run: FoldRun, site: Site, slot: Slot) -> Outcome:
         """Wait for a fold run that was submitted, and try it again where that can help."""
         ended = outcome(started)
         for wait in WAITS:
             if ended.fault != "machine" or ended.hash is not None:
                 break
             time.sleep(wait)
-            ended = outcome(submit(run, site, resources))
-        if ended.fault == "memory" and 0 < resources.gpus < 1:
-            ended = outcome(submit(run, site, resources.model_copy(update={"gpus": 1})))
+            ended = outcome(submit(run, site, slot))
+        if ended.fault == "memory" and 0 < slot.gpus < 1:
+            alone = outcome(submit(run, site, replace(slot, gpus=1.0)))
+            if alone.hash is None:
+                told = f"on {slot.gpus:g} of a GPU, then alone on one: {alone.error}"
+                return replace(alone, error=told)
+            return alone
         return ended
 
 
@@ -62,19 +66,27 @@ class SimulatedBackend:
             its hash.
         seconds: that a fold run is made to take.
         epochs: of the made-up curve.
+        peak_bytes, device_bytes: that a fold run is made to take, of the device it is made to run on. A run whose share
+            is too small for it ends out of memory.
     """
 
     recorded: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     seconds: float = 0.0
     epochs: int = 10
+    peak_bytes: int = 0
+    device_bytes: int = 0
 
-    def run(self, run: FoldRun, key: FoldKey, site: Site, resources: Resources) -> Outcome:
+    def run(self, run: FoldRun, key: FoldKey, site: Site, slot: Slot) -> Outcome:
         from workers.results import LOG, PREDICTIONS, ResultStore
 
         time.sleep(self.seconds)
+        if self.peak_bytes > slot.gpus * self.device_bytes:
+            error = f"out of memory: {self.peak_bytes} bytes on {slot.gpus:g} of {self.device_bytes}"
+            return Outcome(None, error, fault="memory")
         own = self.recorded.get(run.config.config_hash, {})
         score = own[run.fold] if run.fold in own else drawn_score(key)
         result, predictions = simulated_result(run, key, score, self.epochs, self.seconds)
+        result.memory.update(peak_bytes=self.peak_bytes, device_bytes=self.device_bytes)
         ResultStore.open(site.results).publish(result, {PREDICTIONS: predictions, LOG: b""})
         return Outcome(hash=key.hash)
 
@@ -127,7 +139,7 @@ def simulated_result(run: FoldRun, key: FoldKey, score: float, epochs: int, seco
             **provenance.versions(), git_commit="unknown", device="simulated", started=now, finished=now, command=""
         ),
         timing={"train_seconds": seconds, "total_seconds": seconds, "first_step_seconds": 0.0},
-        memory={"peak_bytes": 0}, test_reads=1, files={name: name for name in (PREDICTIONS, LOG)},
+        memory={}, test_reads=1, files={name: name for name in (PREDICTIONS, LOG)},
     )  # fmt: skip
     count = len(labels)
     table = pa.table(

@@ -13,31 +13,53 @@ ENOUGH = 10  # complete trials before the chance of a better one is believed
 
 
 @dataclass
+class Spent:
+    """Training time.
+
+    Attributes:
+        seconds: of fold runs.
+        gpu_seconds: the same, each weighted by its share of a GPU.
+    """
+
+    seconds: float = 0.0
+    gpu_seconds: float = 0.0
+
+    def add(self, seconds: float, gpus: float) -> None:
+        """A fold run was trained."""
+        self.seconds += seconds
+        self.gpu_seconds += seconds * gpus
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(self.seconds + other.seconds, self.gpu_seconds + other.gpu_seconds)
+
+
+@dataclass
 class Ledger:
     """A sweep's spending against its budget.
 
     Attributes:
         budget, resources: as the search space says.
-        spent_seconds: of all fold runs that were trained, earlier starts of the sweep included.
+        spent: by all fold runs that were trained, earlier starts of the sweep included.
     """
 
     budget: Budget
     resources: Resources
-    spent_seconds: float = 0.0
+    spent: Spent = field(default_factory=Spent)
     started: float = field(default_factory=time.monotonic)
 
-    def note(self, seconds: float) -> None:
-        """A fold run was trained."""
-        self.spent_seconds += seconds
+    def note(self, seconds: float, gpus: float) -> None:
+        """A fold run was trained, on a share of a GPU."""
+        self.spent.add(seconds, gpus)
 
     @property
     def gpu_hours(self) -> float:
-        return self.spent_seconds / 3600 * self.resources.gpus
+        return self.spent.gpu_seconds / 3600
 
     @property
     def cost(self) -> float:
-        """What the slots of the trained fold runs cost, in the currency of `cost_per_hour`."""
-        return self.spent_seconds / 3600 * (self.budget.cost_per_hour or 0.0)
+        """What the trained fold runs cost, in the currency of `cost_per_hour`."""
+        billed = self.spent.gpu_seconds if self.resources.gpus == "auto" else self.spent.seconds
+        return billed / 3600 * (self.budget.cost_per_hour or 0.0)
 
     def reached(self, history: History | None = None) -> str | None:
         """Why nothing more should be begun; None while something may be.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import ray
 
 from feature_store.errors import UserError
+from orchestrator.packing import Slot
 from search_spaces.schema import Resources
 
 
@@ -30,7 +31,8 @@ class Cluster:
         Raises:
             UserError: a fold run asks for more than the cluster has.
         """
-        for name, asked, there in (("GPUs", resources.gpus, self.gpus), ("CPUs", resources.cpus, self.cpus)):
+        slot = Slot.of(resources)
+        for name, asked, there in (("GPUs", slot.gpus, self.gpus), ("CPUs", slot.cpus, self.cpus)):
             if asked > there:
                 raise UserError(
                     f"a fold run asks for {asked:g} {name}, the cluster has {there:g}",
@@ -38,11 +40,11 @@ class Cluster:
                     hint=f"lower it (--set resources.{name.lower()}={int(there)}) or join a larger cluster",
                 )
 
-    def slots(self, resources: Resources) -> int:
-        """How many fold runs fit at once."""
-        fits = [self.cpus / resources.cpus]
-        if resources.gpus:
-            fits.append(self.gpus / resources.gpus)
+    def slots(self, slot: Slot) -> int:
+        """How many of them fit at once."""
+        fits = [self.cpus / slot.cpus]
+        if slot.gpus:
+            fits.append(self.gpus / slot.gpus)
         return max(1, int(min(fits)))
 
 

@@ -12,7 +12,7 @@ import ray
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from feature_store.errors import UserError
-from search_spaces.schema import Resources
+from orchestrator.packing import Slot
 from workers.fold import FoldRun, Site, run_fold
 
 RETRIES = 3
@@ -37,9 +37,10 @@ class Outcome:
 
 
 @ray.remote(max_retries=RETRIES)  # Ray retries a lost worker or node, never an exception of the code
-def _run_fold(run: FoldRun, site: Site, threads: int) -> Outcome:
+def _run_fold(run: FoldRun, site: Site, threads: int, share: float) -> Outcome:
     try:
         _limit_threads(threads)
+        _limit_memory(share)
         return Outcome(hash=run_fold(run, site).hash)
     except UserError as error:
         return Outcome(hash=None, error=str(error))
@@ -48,16 +49,20 @@ def _run_fold(run: FoldRun, site: Site, threads: int) -> Outcome:
         return Outcome(hash=None, error=told, detail=traceback.format_exc(), fault=fault_of(error))
 
 
-def submit(run: FoldRun, site: Site, resources: Resources) -> ray.ObjectRef:
+def submit(run: FoldRun, site: Site, slot: Slot) -> ray.ObjectRef:
     """Start a fold run somewhere on the cluster; the reference gives its `Outcome`.
+
+    Args:
+        run, site: what and where.
+        slot: that it gets.
 
     It is kept out of the caller's placement group: a trial's own bundle is almost empty.
     """
     return _run_fold.options(
-        num_cpus=resources.cpus,
-        num_gpus=resources.gpus,
+        num_cpus=slot.cpus,
+        num_gpus=slot.gpus,
         scheduling_strategy=PlacementGroupSchedulingStrategy(placement_group=None),  # type: ignore[arg-type]
-    ).remote(run, site, max(1, int(resources.cpus)))
+    ).remote(run, site, max(1, int(slot.cpus)), slot.gpus)
 
 
 def outcome(reference: ray.ObjectRef) -> Outcome:
@@ -87,6 +92,14 @@ def _limit_threads(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
+
+
+def _limit_memory(share: float) -> None:
+    """Of a shared GPU no more than the share: a run that needs more ends itself, not the ones beside it."""
+    import torch
+
+    if torch.cuda.is_available():  # the process may have run another share before
+        torch.cuda.set_per_process_memory_fraction(share if 0 < share < 1 else 1.0)
 
 
 def as_row(result: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from feature_store.errors import UserError
 from feature_store.settings import Settings
 from orchestrator.status import load_study
+from orchestrator.study import score_of
 from search_spaces.parameters import Parameter
 from search_spaces.schema import Family, SearchSpace
 
@@ -39,8 +40,8 @@ def earlier_parameters(
             continue
         for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             parameters = fitting(trial, space)
-            if parameters and trial.value is not None:
-                found.append((trial.value, parameters))
+            if parameters:
+                found.append((score_of(trial), parameters))
     found.sort(key=lambda pair: -pair[0])
     distinct: list[dict[str, Any]] = []
     for _, parameters in found:
@@ -95,7 +96,7 @@ def importances(name: str, settings: Settings) -> dict[str, dict[str, float]]:
             optuna.trial.create_trial(
                 params={key: trial.params[key] for key in shared},
                 distributions={key: trial.distributions[key] for key in shared},
-                value=trial.value,
+                value=score_of(trial),
             )
             for trial in trials
         )

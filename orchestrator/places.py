@@ -108,7 +108,7 @@ def mlflow_tracking(settings: Settings) -> Finding:
     """MLflow: a server that answers, or a database that opens."""
     uri = settings.mlflow
     if uri.startswith(("http://", "https://")):
-        return _mlflow_server(uri)
+        return _mlflow_server(uri)[0]
     if uri.startswith("sqlite:///"):
         return _mlflow_file(Path(uri.removeprefix("sqlite:///")))
     if uri.startswith("file:"):
@@ -116,6 +116,14 @@ def mlflow_tracking(settings: Settings) -> Finding:
     if uri == "databricks" or uri.startswith("databricks://"):
         return Finding("ok", f"{uri} (not tried)")
     return _database(uri, "runs", "runs", "LUNGTUNE_MLFLOW")
+
+
+def mlflow_refusal(uri: str) -> Finding | None:
+    """What an MLflow server that is there refuses this program for (user, password, the server's name). Else none."""
+    if not uri.startswith(("http://", "https://")):
+        return None
+    found, status = _mlflow_server(uri)
+    return found if status in (401, 403) else None
 
 
 def ray_cluster() -> Finding:
@@ -170,10 +178,10 @@ def _unencoded(uri: str) -> bool:
     return "@" in uri and not uri.startswith("sqlite") and re.fullmatch(r"[\w+.-]+://[^/?#@]*@[^@]*", uri) is None
 
 
-def _mlflow_server(uri: str) -> Finding:
-    """Asks for experiments: `/health` alone is answered to every name and every user."""
+def _mlflow_server(uri: str) -> tuple[Finding, int]:
+    """Asks for experiments: `/health` alone is answered to every name and every user. And the HTTP status, 0 if none."""
     if _unencoded(uri):
-        return Finding("fail", f"{uri}: {UNENCODED}", ENCODE)
+        return Finding("fail", f"{uri}: {UNENCODED}", ENCODE), 0
     address, credentials = _without_user(uri.rstrip("/"))
     up = "start it (infra/start-mlflow.sh), or set LUNGTUNE_MLFLOW"
     mends = {
@@ -188,12 +196,13 @@ def _mlflow_server(uri: str) -> Finding:
         with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             json.load(answer)
     except urllib.error.HTTPError as error:
-        return Finding("fail", f"{address} refuses: {error.code} {error.reason}", mends.get(error.code, up))
+        refused = Finding("fail", f"{address} refuses: {error.code} {error.reason}", mends.get(error.code, up))
+        return refused, error.code
     except (OSError, http.client.HTTPException) as error:
-        return Finding("fail", f"{address} does not answer: {getattr(error, 'reason', error)}", up)
+        return Finding("fail", f"{address} does not answer: {getattr(error, 'reason', error)}", up), 0
     except ValueError:
-        return Finding("fail", f"{address} answers, but not as MLflow does", mends[404])
-    return Finding("ok", f"{address} answers")
+        return Finding("fail", f"{address} answers, but not as MLflow does", mends[404]), 200
+    return Finding("ok", f"{address} answers"), 200
 
 
 def _without_user(uri: str) -> tuple[str, str]:

@@ -7,9 +7,11 @@ from typing import Any
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from orchestrator.budget import Ledger
+from orchestrator.budget import Ledger, Spent
+from orchestrator.packing import Packing
 from orchestrator.study import Study
 from orchestrator.trial import OF, STEP, VALUE
+from workers.config import ExperimentConfig
 
 
 class StudySearcher(Searcher):
@@ -34,36 +36,52 @@ class StudySearcher(Searcher):
         self.numbers: dict[str, int] = {}
         self.values: dict[str, float] = {}
         self.results: dict[str, list[str]] = {}
-        self.spent: dict[str, float] = {}
+        self.spent: dict[str, Spent] = {}
+        self.costs: dict[str, float] = {}
+        self.configs: dict[str, ExperimentConfig] = {}
+        self.packing = Packing(ledger.resources)
         self.broken: str | None = None
         self.pruned: set[str] = set()
 
+    def _taken_over(self) -> bool:
+        """Whether another driver has the study now; this one then leaves it alone."""
+        if self.study.taken_by is not None:
+            self.broken = f"another driver took the study over: {self.study.taken_by}"
+        return self.study.taken_by is not None
+
     def suggest(self, trial_id: str) -> Any:
+        self._taken_over()
         history = self.study.history() if self.ledger.budget.chance is not None else None
         self.limit = self.limit or self.ledger.reached(history)
         if self.broken or self.limit:
             return Searcher.FINISHED
         asked = self.study.ask()
         self.numbers[trial_id] = asked.number
-        return {"number": asked.number, "family": asked.family, "config": asked.config.model_dump(mode="json")}
+        self.configs[trial_id] = asked.config
+        config = asked.config.model_dump(mode="json")
+        return {"number": asked.number, "family": asked.family, "config": config, "shares": dict(self.packing.shares)}
 
-    def fold_done(self, trial_id: str, value: float, step: int, results: list[str], spent: float) -> bool:
-        """Pass a running mean on; True when the pruner would stop the trial.
+    def fold_done(self, trial_id: str, report: dict[str, Any]) -> bool:
+        """Pass a trial's report on; True when the pruner would stop the trial.
 
         Args:
             trial_id: Tune's.
-            value, step: the running mean, and over how many fold runs.
-            results: their names.
-            spent: seconds of training that the last one took; 0 where it was found.
+            report: of `orchestrator.trial`, after a fold run.
         """
-        self.values[trial_id], self.results[trial_id] = value, results
-        self.spent[trial_id] = self.spent.get(trial_id, 0.0) + spent
-        self.ledger.note(spent)
-        return self.study.report(self.numbers[trial_id], value, step)
+        self.values[trial_id], self.results[trial_id] = report[VALUE], report["results"]
+        self.costs[trial_id] = report["cost"]
+        if not report["cached"]:
+            self.spent.setdefault(trial_id, Spent()).add(report["seconds"], report["gpus"])
+            self.ledger.note(report["seconds"], report["gpus"])
+        self.packing.note(self.configs[trial_id], report["peak_bytes"], report["device_bytes"])
+        if self._taken_over():
+            return True
+        return self.study.report(self.numbers[trial_id], report[VALUE], report[STEP])
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-        if trial_id not in self.numbers:
+        if trial_id not in self.numbers or self._taken_over():
             return
+        self.configs.pop(trial_id, None)
         message = (result or {}).get("error")
         if error or (result or {}).get("fault") == "machine":  # no fault of the trial: the next start takes it up
             self.broken = message or "a trial's process died again and again"
@@ -74,12 +92,17 @@ class StudySearcher(Searcher):
             pruned=trial_id in self.pruned,
             error=message,
             results=self.results.pop(trial_id, ()),
-            spent=self.spent.pop(trial_id, 0.0),
+            spent=self.spent.pop(trial_id, None),
+            cost=self.costs.pop(trial_id, None),
         )
         self.pruned.discard(trial_id)
 
-    def save(self, checkpoint_path: str) -> None:
+    def __getstate__(self) -> dict[str, Any]:
         """Nothing to save: the study is the state, and a resume is a new Tuner over it."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save, see `__getstate__`."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore, see `save`."""
@@ -95,8 +118,7 @@ class FoldScheduler(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         if result.get("error"):
             return self.CONTINUE
-        spent = 0.0 if result["cached"] else result["seconds"]
-        stop = self.searcher.fold_done(trial.trial_id, result[VALUE], result[STEP], result["results"], spent)
+        stop = self.searcher.fold_done(trial.trial_id, result)
         if stop and result[STEP] < result[OF]:
             self.searcher.pruned.add(trial.trial_id)
             return self.STOP

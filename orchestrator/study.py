@@ -6,8 +6,8 @@ import contextlib
 import fcntl
 import math
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from feature_store.errors import UserError
 from feature_store.settings import Settings
+from orchestrator.budget import Spent
+from orchestrator.lease import Holder, Lease, lease
 from orchestrator.pruning import EndedTrials, History, build_pruner
 from search_spaces.schema import Search, SearchSpace
 from workers.config import ExperimentConfig
+from workers.results import ResultStore
 from workers.weights import pin_weights
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -47,7 +50,7 @@ class Study:
         self.study = optuna.create_study(
             study_name=self.name,
             storage=open_storage(settings.optuna),
-            direction="maximize",
+            directions=["maximize"] if space.search.cost is None else ["maximize", "minimize"],
             pruner=build_pruner(space.search.pruner, self.ended_trials),
             load_if_exists=True,
         )
@@ -56,14 +59,22 @@ class Study:
             self._begin_with(min(space.search.warm_start, space.search.trials))
         self.asked = self.ended()
         self.running: dict[int, optuna.Trial] = {}
+        self.held: Lease | None = None
 
     @classmethod
     @contextlib.contextmanager
-    def lease(cls, space: SearchSpace, settings: Settings, folds: int) -> Iterator[Study]:
+    def lease(
+        cls, space: SearchSpace, settings: Settings, folds: int, wait: Callable[[Holder], None] = lambda holder: None
+    ) -> Iterator[Study]:
         """Open the study for this driver alone.
 
+        Args:
+            space, settings: of the sweep.
+            folds: fold runs of a trial.
+            wait: told of a driver elsewhere that may be dead, before half a minute is spent on finding out.
+
         Raises:
-            UserError: another driver on this machine has it.
+            UserError: another driver has it, here or on a machine that shares the result store.
         """
         settings.home.mkdir(parents=True, exist_ok=True)
         path = settings.home / f".{space.study_name}.lock"
@@ -74,7 +85,16 @@ class Study:
                 raise UserError(
                     "another driver is running this sweep", where=space.study_name, hint="wait for it, or stop it"
                 ) from error
-            yield cls(space, settings, folds)
+            shared = ResultStore.open(settings.results).storage
+            with lease(shared, space.study_name, str(settings.home), own_is_dead=True, wait=wait) as held:
+                study = cls(space, settings, folds)
+                study.held = held
+                yield study
+
+    @property
+    def taken_by(self) -> str | None:
+        """Another driver that has taken the study over, if one has."""
+        return str(self.held.taken_by) if self.held is not None and self.held.taken_by is not None else None
 
     def _begin_with(self, count: int) -> None:
         """Put the best parameters of earlier studies first into the queue."""
@@ -123,6 +143,9 @@ class Study:
     def report(self, number: int, value: float, step: int) -> bool:
         """Note the running mean after `step` fold runs; True when the trial should stop."""
         trial = self.running[number]
+        if self.space.search.cost is not None:  # Optuna's own report is for one objective
+            self.study._storage.set_trial_intermediate_value(trial._trial_id, step, value)
+            return False
         trial.report(value, step)
         return trial.should_prune()
 
@@ -134,26 +157,30 @@ class Study:
         pruned: bool = False,
         error: str | None = None,
         results: Sequence[str] = (),
-        spent: float = 0.0,
+        spent: Spent | None = None,
+        cost: float | None = None,
     ) -> None:
-        """Close a trial: with its mean, as pruned, or as failed; with its results and the seconds of their training."""
+        """Close a trial: with its mean (and cost), as pruned, or as failed; with its results and their training."""
         trial = self.running.pop(number, None)
         if trial is None:
             return
         if results:
             trial.set_user_attr("results", list(results))
-            trial.set_user_attr("spent_seconds", spent)
+            trial.set_user_attr("spent", asdict(spent or Spent()))
         if error is not None or value is None or not math.isfinite(value):
             trial.set_user_attr("error", error or f"its value is {value}")
             self.study.tell(trial, state=TrialState.FAIL)
         elif pruned:
             self.study.tell(trial, state=TrialState.PRUNED)
         else:
-            self.study.tell(trial, value)
+            self.study.tell(trial, value if self.space.search.cost is None else [value, cost or 0.0])
 
-    def spent_seconds(self) -> float:
+    def spent(self) -> Spent:
         """Training that all trials took, over all starts of the sweep."""
-        return sum(trial.user_attrs.get("spent_seconds", 0.0) for trial in self.study.get_trials(deepcopy=False))
+        total = Spent()
+        for trial in self.study.get_trials(deepcopy=False):
+            total += Spent(**trial.user_attrs.get("spent", {}))
+        return total
 
     def history(self) -> History:
         """Fold values of the trials that have ended."""
@@ -177,7 +204,8 @@ class Study:
             "family": trial.user_attrs.get("family", ""),
             "objective": config.get("objective", {}).get("name", ""),
             "state": trial.state.name,
-            "value": trial.value if trial.value is not None else (values[-1] if values else None),
+            "value": score_of(trial) if trial.values else (values[-1] if values else None),
+            "cost": trial.values[1] if trial.values and len(trial.values) > 1 else None,
             "fold_runs": len(values),
             "params": dict(trial.params),
             "config_hash": trial.user_attrs.get("config_hash", ""),
@@ -186,10 +214,21 @@ class Study:
 
     def best(self, family: str | None = None) -> FrozenTrial | None:
         """The completed trial with the highest mean, of one family or of all; of equal ones the first."""
-        done = [trial for trial in self.trials() if trial.state == TrialState.COMPLETE and trial.value is not None]
+        done = [trial for trial in self.trials() if trial.state == TrialState.COMPLETE and trial.values]
         if family is not None:
             done = [trial for trial in done if trial.user_attrs.get("family") == family]
-        return max(done, key=lambda trial: (trial.value, -trial.number), default=None)
+        return max(done, key=lambda trial: (score_of(trial), -trial.number), default=None)
+
+    def pareto(self) -> list[FrozenTrial]:
+        """The complete trials that none beats in both Score and cost, the best Score first; none without a cost."""
+        if self.space.search.cost is None:
+            return []
+        return sorted(self.study.best_trials, key=lambda trial: (-score_of(trial), trial.number))
+
+
+def score_of(trial: FrozenTrial) -> float:
+    """The Score of a complete trial, whether or not it has a cost beside it."""
+    return trial.values[0]
 
 
 def open_storage(location: str) -> optuna.storages.BaseStorage:

@@ -5,8 +5,10 @@ Every step asks what is there already, so the same command again goes on where t
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,10 +22,12 @@ from orchestrator.budget import Ledger
 from orchestrator.cluster import Cluster, connect, stoppable
 from orchestrator.events import Progress, Watch
 from orchestrator.folds import RETRIES, submit
+from orchestrator.lease import PATIENCE, Holder
+from orchestrator.packing import SHARES, Slot
 from orchestrator.plan import check_space
 from orchestrator.registry import Registered, Registry
 from orchestrator.search import FoldScheduler, StudySearcher
-from orchestrator.study import Study
+from orchestrator.study import Study, score_of
 from orchestrator.tracking import Tracker
 from orchestrator.trial import TrialWork, run_trial
 from search_spaces.schema import SearchSpace
@@ -35,6 +39,9 @@ from workers.results import FoldResult, ResultStore
 # A trial only waits for its fold runs. A bundle may not be empty, and any share of a CPU would keep the last fold run
 # of a full node from starting: so one byte of memory.
 TRIAL_RESOURCES = tune.PlacementGroupFactory([{"memory": 1}])
+
+# Tune's own logs (CSV, JSON, TensorBoard) and snapshots repeat what MLflow, the study and the result store hold.
+TUNE_SETTINGS = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_GLOBAL_CHECKPOINT_S": "3600"}
 
 
 @dataclass
@@ -98,22 +105,27 @@ def run_sweep(
     cluster.check(space.resources)
     folds = check_space(space, store, settings)
     site = replace(site_of(settings), keep_weights=False)
-    work = TrialWork(site, space.evaluation, tuple(folds), space.resources, backend or RayBackend())
+    work = TrialWork(site, space.evaluation, tuple(folds), space.resources, space.search.cost, backend or RayBackend())
     fold_runs = len(folds) * len(space.evaluation.seeds)
     with (
         stoppable(),
-        Study.lease(space, settings, fold_runs) as study,
+        Study.lease(space, settings, fold_runs, _waiting(watch)) as study,
         Tracker.open(settings, space, study.name, watch) as tracker,
     ):
         counted = _search(space, settings, cluster, study, tracker, work, watch)
         chosen = _finalists(space, study) if isinstance(work.backend, RayBackend) else []
         finalists = [_promote(finalist, space, settings, store, watch) for finalist in chosen]
         _register(finalists, space, settings, study, tracker, watch)
-        trials = [study.describe(trial) for trial in study.trials()]
+        front = {trial.number for trial in study.pareto()}
+        trials = [{**study.describe(trial), "pareto": trial.number in front} for trial in study.trials()]
         tracker.finish_sweep(trials)
     return SweepOutcome(
         study.name, trials, finalists, counted["trained"], counted["cached"], time.monotonic() - started
     )
+
+
+def _waiting(watch: Watch) -> Callable[[Holder], None]:
+    return lambda holder: watch(Progress("lease", {"holder": str(holder), "seconds": PATIENCE}))
 
 
 # --- search ---
@@ -131,12 +143,16 @@ def _search(
     """Run the trials that are still missing."""
     taken_up = study.take_up()
     missing = space.search.trials - study.ended()
-    slots = min(space.resources.concurrent_trials or cluster.slots(space.resources), max(1, missing))
+    slots = min(
+        space.resources.concurrent_trials or cluster.slots(Slot.of(space.resources, SHARES[0])), max(1, missing)
+    )
     watch(Progress("search", {"study": study.name, "missing": max(0, missing), "taken_up": taken_up, "slots": slots}))
     counter = _Observer(study, tracker, watch)
     if missing > 0:
-        ledger = Ledger(space.budget, space.resources, study.spent_seconds())
+        ledger = Ledger(space.budget, space.resources, study.spent())
         counter.searcher = searcher = StudySearcher(study, ledger)
+        for name, value in TUNE_SETTINGS.items():
+            os.environ.setdefault(name, value)
         folder = settings.cache / "tune" / f"{study.name}-{int(time.time())}"
         tune.Tuner(
             tune.with_resources(tune.with_parameters(run_trial, work=work), TRIAL_RESOURCES),
@@ -208,17 +224,16 @@ def _broken(fault: str, study: str) -> UserError:
 
 
 def _finalists(space: SearchSpace, study: Study) -> list[Finalist]:
-    """The best config, or the best of each family; the sweep's best first."""
-    families: list[str | None] = [None, *space.family_names] if space.promotion.each_family else [None]
+    """The best config, and where asked for the best of each family and the Pareto set; the sweep's best first."""
+    families = space.family_names if space.promotion.each_family else []
+    chosen = [study.best(), *map(study.best, families), *(study.pareto() if space.promotion.pareto else [])]
     found: dict[str, Finalist] = {}
-    for family in families:
-        trial = study.best(family)
+    for trial in chosen:
         if trial is None:
             continue
         config = ExperimentConfig.model_validate(trial.user_attrs["config"])
-        value = trial.value
-        assert value is not None
-        found.setdefault(config.config_hash, Finalist(trial.user_attrs["family"], trial.number, value, config))
+        finalist = Finalist(trial.user_attrs["family"], trial.number, score_of(trial), config)
+        found.setdefault(config.config_hash, finalist)
     if not found:
         errors = [trial.user_attrs["error"] for trial in study.trials() if trial.user_attrs.get("error")]
         raise UserError(
@@ -231,7 +246,7 @@ def _finalists(space: SearchSpace, study: Study) -> list[Finalist]:
 
 def _promote(finalist: Finalist, space: SearchSpace, settings: Settings, store: FeatureStore, watch: Watch) -> Finalist:
     """Train a finalist on the whole training side with every seed; the test side is read at the end of each."""
-    config, promotion = finalist.config, space.promotion
+    config, promotion, slot = finalist.config, space.promotion, Slot.of(space.resources)
     split = store.split(config.dataset, promotion.split, task=config.task)
     site, results = site_of(settings), ResultStore.open(settings.results)
     runs = [FoldRun(config, promotion.split, fold, seed) for seed in promotion.seeds for fold in split.folds()]
@@ -239,12 +254,10 @@ def _promote(finalist: Finalist, space: SearchSpace, settings: Settings, store: 
     watch(
         Progress("promote", {"family": finalist.family, "runs": len(runs), "cached": sum(k in results for k in keys)})
     )
-    started = {
-        key: submit(run, site, space.resources) for key, run in zip(keys, runs, strict=True) if key not in results
-    }
+    started = {key: submit(run, site, slot) for key, run in zip(keys, runs, strict=True) if key not in results}
     finalist.trained = len(started)
     for key, run in zip(keys, runs, strict=True):
-        ended = RayBackend().finish(started[key], run, site, space.resources) if key in started else None
+        ended = RayBackend().finish(started[key], run, site, slot) if key in started else None
         if ended is not None and ended.hash is None and ended.fault == "machine":
             raise _broken(f"seed {run.seed}, fold {run.fold}: {ended.error}", space.study_name)
         if ended is not None and ended.error:
@@ -278,6 +291,10 @@ def _register(
         if rank == 0 and run_id is not None:
             registry = Registry.open(settings)
             finalist.registered = registry.register(
-                finalist.config, finalist.results, search_value=finalist.search_value, study=study.name, run_id=run_id
+                finalist.config,
+                finalist.results,
+                search_value=finalist.search_value,
+                study=study.name,
+                run_id=run_id,
             )
             watch(Progress("registered", vars(finalist.registered)))

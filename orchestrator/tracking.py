@@ -20,11 +20,12 @@ from mlflow.tracking import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 from requests.exceptions import RequestException
 
+from feature_store.errors import UserError
 from feature_store.settings import Settings
 from orchestrator.events import Progress, Watch
 from orchestrator.figures import confusion_figure
 from orchestrator.outbox import Outbox
-from orchestrator.places import mask
+from orchestrator.places import mask, mlflow_refusal
 from search_spaces.schema import SearchSpace
 from workers.config import ExperimentConfig
 from workers.results import FoldResult, ResultStore
@@ -37,9 +38,17 @@ PATIENCE = 60.0  # seconds that a sweep waits at its end for a lost server
 
 
 def connect(settings: Settings) -> MlflowClient:
-    """A client of the tracking server or of the local database, which is created by its first use."""
+    """A client of the tracking server or of the local database, which is created by its first use.
+
+    Raises:
+        UserError: the server refuses this user. One that does not answer may come back, and is no error here.
+    """
+    refused = mlflow_refusal(settings.mlflow)
+    if refused is not None:
+        raise UserError(refused.found, where="MLflow", hint=refused.mend)
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # the outbox tries again
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout holds tables and JSON alone
     settings.home.mkdir(parents=True, exist_ok=True)
     return MlflowClient(tracking_uri=settings.mlflow, registry_uri=settings.mlflow)
 
@@ -134,7 +143,7 @@ class Tracker:
         results = [self._result(result_hash) for result_hash in hashes]
         self._draw(run, results, self.space.evaluation.protocol, f"trial {trial.number}: {{}} fold runs together")
         tags = {"lungtune.state": trial.state.name, "lungtune.error": trial.user_attrs.get("error")}
-        self._log(run, {} if trial.value is None else {"objective": trial.value}, tags)
+        self._log(run, dict(zip(("objective", "cost"), trial.values or (), strict=False)), tags)
         self._end(run, {TrialState.FAIL: "FAILED", TrialState.PRUNED: "KILLED"}.get(trial.state, "FINISHED"))
         run.state = trial.state.name
 

@@ -13,6 +13,7 @@ from ray import tune
 
 from feature_store.store import FeatureStore
 from orchestrator.backends import Backend, RayBackend
+from orchestrator.packing import Packing
 from search_spaces.schema import Evaluation, Resources
 from workers.config import ExperimentConfig
 from workers.fold import FoldRun, Site, fold_keys
@@ -29,6 +30,7 @@ class TrialWork:
     evaluation: Evaluation
     folds: tuple[int, ...]
     resources: Resources
+    cost: str | None = None
     backend: Backend = field(default_factory=RayBackend)
 
     def runs(self, config: ExperimentConfig) -> list[FoldRun]:
@@ -40,15 +42,19 @@ class TrialWork:
 
 def run_trial(config: dict[str, Any], work: TrialWork) -> None:
     """Tune's trainable: report the running mean after each fold run, or the error that ends the trial."""
-    runs = work.runs(ExperimentConfig.model_validate(config["config"]))
+    parsed = ExperimentConfig.model_validate(config["config"])
+    runs = work.runs(parsed)
+    packing = Packing(work.resources, dict(config["shares"]))
     store, results = FeatureStore.open(work.site.store), ResultStore.open(work.site.results)
     values: list[float] = []
+    costs: list[float] = []
     hashes: list[str] = []
     for run, key in zip(runs, fold_keys(runs, store), strict=True):
         result_hash = key.hash
         cached = result_hash in results
+        slot = packing.slot(parsed)
         if not cached:
-            ended = work.backend.run(run, key, work.site, work.resources)
+            ended = work.backend.run(run, key, work.site, slot)
             if ended.hash is None:
                 failed: dict[str, Any] = {"error": ended.error, "detail": ended.detail, "fault": ended.fault}
                 failed |= {STEP: len(values), OF: len(runs), "results": hashes}
@@ -57,7 +63,10 @@ def run_trial(config: dict[str, Any], work: TrialWork) -> None:
         result = results.get(result_hash)
         assert result is not None
         values.append(value_of(result, work.evaluation))
+        costs.append(cost_of(result, work.cost))
         hashes.append(result_hash)
+        memory = [result.memory.get(name, 0) for name in ("peak_bytes", "device_bytes")]
+        packing.note(parsed, *memory)
         tune.report(
             {
                 VALUE: sum(values) / len(values),
@@ -66,11 +75,21 @@ def run_trial(config: dict[str, Any], work: TrialWork) -> None:
                 "fold": run.fold,
                 "seed": run.seed,
                 "fold_value": values[-1],
+                "cost": sum(costs) / len(costs),
                 "cached": cached,
                 "seconds": result.timing["total_seconds"],
+                "gpus": slot.gpus,
+                "peak_bytes": memory[0],
+                "device_bytes": memory[1],
                 "results": hashes,
             }
         )
+
+
+def cost_of(result: FoldResult, name: str | None) -> float:
+    """What the search keeps small beside the Score; 0 where it keeps nothing small."""
+    known = {**result.timing, **result.memory, "parameters": result.model["parameters"]}
+    return float(known[name]) if name is not None else 0.0
 
 
 def value_of(result: FoldResult, evaluation: Evaluation) -> float:

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -48,6 +48,7 @@ class Promotion(Section):
     split: str = "official"
     seeds: list[int] = Field(default=[0, 1, 2], min_length=1)
     each_family: bool = Field(default=False, description="the best config of every family, not only of the sweep")
+    pareto: bool = Field(default=False, description="every config of the Pareto set, with search.cost")
 
 
 class Pruner(Section):
@@ -71,17 +72,30 @@ class Search(Section):
     seed: int = 0
     trials: int = Field(default=20, ge=1)
     startup_trials: int = Field(default=8, ge=1, description="drawn at random before the sampler learns")
+    cost: Literal["train_seconds", "parameters", "peak_bytes"] | None = Field(
+        default=None, description="to be small beside a high Score: the sweep then ends with a Pareto set"
+    )
     warm_start: int = Field(
         default=0, ge=0, le=100, description="begin with the best trials of other studies that were scored alike"
     )
     pruner: Pruner = Pruner()
 
+    @model_validator(mode="after")
+    def _sound(self) -> Search:
+        if self.cost is not None and self.pruner.name != "none":
+            raise ValueError("a trial with a cost beside its Score cannot be pruned: set pruner.name to none")
+        if self.cost is not None and self.sampler == "cmaes":
+            raise ValueError("cmaes takes one objective: use tpe, gp, qmc or random with a cost")
+        return self
+
 
 class Resources(Section):
-    """What one fold run takes. A fraction of a GPU is bookkeeping: it limits no memory."""
+    """What one fold run takes. Of a shared GPU it may use as much memory as its share of it."""
 
     cpus: float = Field(default=1, gt=0)
-    gpus: float = Field(default=0, ge=0)
+    gpus: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+        default=0, description="auto: a whole GPU, until the memory that such a run takes is known"
+    )
     concurrent_trials: int | None = Field(default=None, ge=1, description="as many as fit the cluster if not given")
 
 
@@ -90,7 +104,9 @@ class Budget(Section):
 
     hours: float | None = Field(default=None, gt=0, description="by the clock, of one start of the sweep")
     gpu_hours: float | None = Field(default=None, gt=0, description="of trained fold runs, over all starts")
-    cost_per_hour: float | None = Field(default=None, gt=0, description="of the resources of one fold run")
+    cost_per_hour: float | None = Field(
+        default=None, gt=0, description="of the resources of one fold run; with gpus: auto, of a whole GPU"
+    )
     cost: float | None = Field(default=None, gt=0, description="of trained fold runs, over all starts")
     chance: float | None = Field(
         default=None, gt=0, lt=1, description="stop when one more trial is less likely than this to be the best"
@@ -116,6 +132,14 @@ class SearchSpace(Section):
     search: Search = Search()
     resources: Resources = Resources()
     budget: Budget = Budget()
+
+    @model_validator(mode="after")
+    def _one_or_two_objectives(self) -> SearchSpace:
+        if self.search.cost is None and self.promotion.pareto:
+            raise ValueError("promotion.pareto needs search.cost")
+        if self.search.cost is not None and self.budget.chance is not None:
+            raise ValueError("budget.chance is of one objective: leave it out with search.cost")
+        return self
 
     @classmethod
     def load(cls, path: str | Path, overrides: Iterable[str] = ()) -> SearchSpace:

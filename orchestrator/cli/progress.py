@@ -60,6 +60,9 @@ class Reporter:
             return f"[yellow]MLflow cannot be reached, going on without it:[/yellow] {facts['error']}"
         if progress.kind == "budget":
             return f"[yellow]nothing more is begun:[/yellow] {facts['limit']}"
+        if progress.kind == "lease":
+            who, seconds = facts["holder"], facts["seconds"]
+            return f"[yellow]{who} began this sweep:[/yellow] watching for up to {seconds:.0f} s whether it lives"
         if progress.kind == "webhook_lost":
             return f"[yellow]the webhook does not take news:[/yellow] {facts['error']}"
         if progress.kind == "registered":
@@ -73,6 +76,9 @@ def show_outcome(outcome: SweepOutcome) -> None:
     table = Table(title=f"{outcome.study}: trials by mean Score over folds (search; the official test side unseen)")
     for name, justify in (("trial", "right"), ("family", "left"), ("objective", "left"), ("Score", "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    costly = any(trial["cost"] is not None for trial in outcome.trials)
+    if costly:
+        table.add_column("cost", justify="right")
     table.add_column("folds", justify="right")
     table.add_column("state")
     table.add_column("parameters", overflow="fold")
@@ -86,8 +92,9 @@ def show_outcome(outcome: SweepOutcome) -> None:
             trial["family"],
             trial["objective"],
             value,
+            *([] if not costly else ["-" if trial["cost"] is None else f"{trial['cost']:.4g}"]),
             str(trial["fold_runs"]),
-            trial["state"].lower(),
+            "pareto" if trial["pareto"] else trial["state"].lower(),
             parameters,
         )
     out.print(table)

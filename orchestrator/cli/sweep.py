@@ -29,13 +29,15 @@ def plan(space_file: Space, sets: Sets = None, trials: Trials = None, as_json: A
     from feature_store.settings import Settings
     from orchestrator.cluster import connect
     from orchestrator.doctor import servers
+    from orchestrator.packing import Slot
     from orchestrator.plan import make_plan
 
     space, settings = _load(space_file, sets, trials), Settings.load()
     planned = make_plan(space, settings)
     cluster = connect()
     cluster.check(space.resources)
-    slots = cluster.slots(space.resources)
+    slot = Slot.of(space.resources)
+    slots = cluster.slots(slot)
     seconds = planned.seconds
     hours = None if seconds is None else seconds / slots / 3600
     if as_json:
@@ -63,7 +65,7 @@ def plan(space_file: Space, sets: Sets = None, trials: Trials = None, as_json: A
         out.print("time:      unknown, a family has no recorded fold run yet")
     else:
         out.print(f"time:      at most {hours:.2f} h by recorded fold runs")
-        gpu_hours = hours * slots * space.resources.gpus
+        gpu_hours = hours * slots * slot.gpus
         if gpu_hours:
             out.print(f"GPU hours: at most {gpu_hours:.1f}")
         if space.budget.cost_per_hour:

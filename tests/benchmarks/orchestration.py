@@ -49,6 +49,7 @@ def run() -> list[dict[str, Any]]:
     import ray
 
     from orchestrator.cluster import connect
+    from orchestrator.packing import Slot
     from orchestrator.sweep import run_sweep
     from search_spaces.schema import SearchSpace
     from workers.results import ResultStore
@@ -58,7 +59,7 @@ def run() -> list[dict[str, Any]]:
         settings = small_store(Path(folder))
         cluster = connect()
         space = SearchSpace.parse(SPACE)
-        slots = min(cluster.slots(space.resources), TRIALS)
+        slots = min(cluster.slots(Slot.of(space.resources)), TRIALS)
         seconds = []
         for attempt in ("trained", "found"):
             fresh = replace(settings, optuna=f"{folder}/{attempt}.journal", mlflow=f"sqlite:///{folder}/{attempt}.db")

@@ -12,8 +12,8 @@ from feature_store.settings import Settings
 from feature_store.store import FeatureStore
 from orchestrator.backends import RayBackend, SimulatedBackend
 from orchestrator.folds import Outcome, fault_of
+from orchestrator.packing import Slot
 from orchestrator.sweep import site_of
-from search_spaces.schema import Resources
 from tests.conftest import TINY_FEATURE
 from workers.config import ExperimentConfig
 from workers.evaluation import evaluate
@@ -61,9 +61,9 @@ def test_what_is_tried_again_and_how_often(
 ) -> None:
     rest, submitted = list(outcomes), []
     monkeypatch.setattr(backends, "WAITS", (0.0, 0.0, 0.0))
-    monkeypatch.setattr(backends, "submit", lambda run, site, resources: submitted.append(resources.gpus))
+    monkeypatch.setattr(backends, "submit", lambda run, site, slot: submitted.append(slot.gpus))
     monkeypatch.setattr(backends, "outcome", lambda reference: rest.pop(0))
-    ended = RayBackend().run(None, None, None, Resources(gpus=gpus))  # type: ignore[arg-type]
+    ended = RayBackend().run(None, None, None, Slot(gpus=gpus))  # type: ignore[arg-type]
     assert submitted == asked and (ended.hash is not None) is (found is not None)
 
 
@@ -74,7 +74,7 @@ def test_a_simulated_run_has_the_recorded_score_and_predictions_that_give_it(set
     site, results = site_of(settings), ResultStore.open(settings.results)
     backend = SimulatedBackend(recorded={config.config_hash: {0: 61.5}})
     for run, key in zip(runs, fold_keys(runs, FeatureStore.open(settings.store)), strict=True):
-        ended = backend.run(run, key, site, Resources())
+        ended = backend.run(run, key, site, Slot())
         assert ended.hash == key.hash
         result = results.get(key.hash)
         assert result is not None

@@ -11,7 +11,7 @@ from ray.tune.search import Searcher
 
 from feature_store.errors import UserError
 from feature_store.settings import Settings
-from orchestrator.budget import Ledger, chance_of_better
+from orchestrator.budget import Ledger, Spent, chance_of_better
 from orchestrator.pruning import History
 from orchestrator.search import StudySearcher
 from orchestrator.study import Study
@@ -38,8 +38,8 @@ def history(trials: int, config: float, noise: float, seed: int = 0) -> History:
     ],
 )
 def test_limits_are_of_what_was_trained(budget: dict[str, Any], spent: float, reached: bool) -> None:
-    ledger = Ledger(Budget(**budget), Resources(gpus=0.5), spent_seconds=1800)
-    ledger.note(spent - 1800)
+    ledger = Ledger(Budget(**budget), Resources(gpus=0.5), Spent(1800, 900))
+    ledger.note(spent - 1800, 0.5)
     assert (ledger.reached() is not None) is reached
 
 
@@ -82,14 +82,15 @@ def test_a_searcher_whose_budget_is_spent_asks_for_nothing_and_a_resume_knows_it
     }
     space, settings = SearchSpace.parse(content), Settings.load(tmp_path)
     study = Study(space, settings, 5)
-    searcher = StudySearcher(study, Ledger(space.budget, space.resources, study.spent_seconds()))
+    searcher = StudySearcher(study, Ledger(space.budget, space.resources, study.spent()))
     assert searcher.suggest("a")["number"] == 0
-    searcher.fold_done("a", 50.0, 1, ["f00d"], spent=4000.0)
+    report = {"value": 50.0, "fold_runs": 1, "results": ["f00d"], "cached": False, "seconds": 4000.0, "gpus": 1.0}
+    searcher.fold_done("a", {**report, "peak_bytes": 0, "device_bytes": 0})
     searcher.on_trial_complete("a", {})
     assert searcher.suggest("b") == Searcher.FINISHED and searcher.limit is not None
     again = Study(space, settings, 5)
-    assert again.spent_seconds() == 4000.0
-    assert StudySearcher(again, Ledger(space.budget, space.resources, again.spent_seconds())).suggest("c") == "FINISHED"
+    assert again.spent() == Spent(4000.0, 4000.0)
+    assert StudySearcher(again, Ledger(space.budget, space.resources, again.spent())).suggest("c") == "FINISHED"
 
 
 def test_cost_needs_a_price() -> None:

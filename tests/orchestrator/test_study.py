@@ -140,3 +140,44 @@ def test_model_based_samplers_close_in_on_the_best(sampler: str, tmp_path: Path)
         values.append(60 - 5 * abs(3 + lr) - 2 * abs(4 + decay))
         study.tell(asked.number, values[-1])
     assert sum(values[-8:]) / 8 > sum(values[:4]) / 4 and max(values) > 57
+
+
+def two_objectives(home: Settings) -> Study:
+    study = Study(space(search={"cost": "parameters", "pruner": {"name": "none"}}), home, 5)
+    for value, cost in ((50.0, 10.0), (60.0, 30.0), (55.0, 30.0), (60.0, 20.0), (40.0, 5.0)):
+        asked = study.ask()
+        assert study.report(asked.number, value, 1) is False
+        study.tell(asked.number, value, cost=cost)
+    study.tell(study.ask().number, None, error="out of memory")
+    return study
+
+
+def test_with_a_cost_the_pareto_set_holds_what_nothing_beats_in_both(home: Settings) -> None:
+    study = two_objectives(home)
+    assert [trial.number for trial in study.pareto()] == [3, 0, 4]
+    best = study.best()
+    assert best is not None and best.number == 1, "of equal Scores the first, whatever it costs"
+    described = study.describe(study.trials()[3])
+    assert (described["value"], described["cost"], described["fold_runs"]) == (60.0, 20.0, 1)
+    assert Study(space(), home, 5).pareto() == [], "one objective has no Pareto set"
+
+
+def test_a_study_with_a_cost_is_taken_up_as_any_other(home: Settings) -> None:
+    lost = two_objectives(home).ask()  # and the driver is killed
+    again = Study(space(search={"cost": "parameters", "pruner": {"name": "none"}}), home, 5)
+    assert (again.take_up(), again.ended()) == (1, 6)
+    assert again.ask().config == lost.config
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"search": {"cost": "parameters"}}, "cannot be pruned"),
+        ({"search": {"cost": "parameters", "sampler": "cmaes", "pruner": {"name": "none"}}}, "cmaes"),
+        ({"promotion": {"pareto": True}}, "needs search.cost"),
+        ({"search": {"cost": "parameters", "pruner": {"name": "none"}}, "budget": {"chance": 0.1}}, "budget.chance"),
+    ],
+)
+def test_what_does_not_go_with_two_objectives_is_told(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        space(**changes)

@@ -218,6 +218,34 @@ def test_a_pruned_trial_trains_no_further_fold(settings: Settings) -> None:
     assert {tags["lungtune.state"] for tags in trials} == {"COMPLETE", "PRUNED"}
 
 
+def test_a_sweep_with_a_cost_promotes_its_pareto_set(settings: Settings) -> None:
+    """A larger model with a better Score stays beside a smaller one; what is worse and larger does not."""
+    sizes = {
+        "base": {"model": {"name": "crnn"}, "objective": {"name": "ce"}},
+        "space": {"model.hidden": {"choice": [4, 8]}},
+    }
+    content = {
+        **CONTENT,
+        "families": {"crnn": sizes},
+        "promotion": {"seeds": [0], "pareto": True},
+        "search": {"trials": 4, "sampler": "random", "cost": "parameters", "pruner": {"name": "none"}},
+    }
+    outcome = run_sweep(SearchSpace.parse(content), settings)
+    front = [trial for trial in outcome.trials if trial["pareto"]]
+    assert {trial["params"]["crnn:model.hidden"] for trial in outcome.trials} == {4, 8}
+    for trial in outcome.trials:
+        beaten = any(
+            (f["value"] >= trial["value"] and f["cost"] < trial["cost"])
+            or (f["value"] > trial["value"] and f["cost"] <= trial["cost"])
+            for f in front
+        )
+        assert trial["pareto"] is not beaten
+    configs = {trial["config_hash"] for trial in front}
+    assert {finalist.config.config_hash for finalist in outcome.finalists} == configs
+    costs = {run.data.metrics["cost"] for run in _runs(settings) if run.data.tags["lungtune.kind"] == "trial"}
+    assert costs == {trial["cost"] for trial in outcome.trials}
+
+
 def test_a_config_that_fails_is_shown_and_the_sweep_goes_on(settings: Settings) -> None:
     """A learning rate without bounds makes the loss no number: that trial fails, the others do not."""
     events: list[Progress] = []
