@@ -7,10 +7,10 @@ STAMP := .venv/.stamp
 export OMP_NUM_THREADS ?= 1
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help setup demo test test-all lint format bench clean
+.PHONY: help setup demo services services-stop services-status test test-all lint format bench clean
 
 help:  ## what there is
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 setup: $(STAMP)  ## the environment in .venv, from the lock file
 
@@ -25,16 +25,28 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP)  ## the whole main job, small; DATA=DIR takes a real ICBHI database
 	$(BIN)/lungtune demo $(if $(DATA),--data "$(DATA)")
 
+services: $(STAMP)  ## PostgreSQL, S3, MLflow and a Ray cluster on this machine; PORTS="mlflow=5000" chooses ports
+	@$(BIN)/python -m infra.services start $(PORTS)
+
+services-stop:  ## end what `make services` started; data and secrets stay
+	@$(BIN)/python -m infra.services stop
+
+services-status:  ## which of the services can be used
+	@$(BIN)/python -m infra.services status
+
 test: $(STAMP)  ## the tests, but for those marked slow or gpu
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
 test-all: $(STAMP)  ## all tests that this machine can run
 	$(BIN)/python -m pytest
 
-lint: $(STAMP)  ## ruff and mypy
+lint: $(STAMP)  ## ruff and mypy; shellcheck, hadolint and yamllint for infra
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/shellcheck infra/*.sh infra/schedules/*.sh .ci/run
+	$(BIN)/hadolint infra/Dockerfile
+	$(BIN)/yamllint --strict --config-file infra/yamllint.yaml infra
 
 format: $(STAMP)  ## put the code into shape
 	$(BIN)/ruff check --fix .

@@ -8,7 +8,7 @@ trap 'rm -rf "$environment"' EXIT
 "${PYTHON:-python3.11}" -m venv "$environment"
 "$environment/bin/python" -m pip install --quiet --upgrade pip
 "$environment/bin/python" -m pip install --quiet "setuptools>=77,<82" wheel
-"$environment/bin/python" -m pip install --quiet ".[dev,postgres]"
+"$environment/bin/python" -m pip install --quiet ".[dev,services]"
 {
   echo "# Every version that lungtune is built and tested with (Python 3.11, Linux). Made by infra/lock.sh."
   "$environment/bin/python" -m pip freeze --all --exclude pip --exclude lungtune | grep -v ' @ ' | LC_ALL=C sort --ignore-case

@@ -179,7 +179,7 @@ def _unencoded(uri: str) -> bool:
 
 
 def _mlflow_server(uri: str) -> tuple[Finding, int]:
-    """Asks for experiments: `/health` alone is answered to every name and every user. And the HTTP status, 0 if none."""
+    """Asks for experiments: `/health` is answered to every name and user. With the HTTP status, 0 if there is none."""
     if _unencoded(uri):
         return Finding("fail", f"{uri}: {UNENCODED}", ENCODE), 0
     address, credentials = _without_user(uri.rstrip("/"))

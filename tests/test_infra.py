@@ -1,4 +1,4 @@
-"""The files of infra/: they parse, agree with the lock file and with each other, and hold no secret."""
+"""The files of infra/: they agree with the lock file, the program and each other, and hold no secret."""
 
 from __future__ import annotations
 
@@ -6,22 +6,16 @@ import json
 import os
 import re
 import shutil
-import socket
-import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from feature_store.settings import KEYS
+from infra.services.ports import free_ports
+from tests.infra_files import INFRA, ROOT, SCRIPTS, YAML_FILES, load, pods, run
 
-ROOT = Path(__file__).resolve().parents[1]
-INFRA = ROOT / "infra"
-SCRIPTS = sorted(INFRA.glob("*.sh"))
-YAML_FILES = sorted(INFRA.rglob("*.yaml"))
 LOCK = dict(
     line.split("==") for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")
 )
@@ -29,36 +23,6 @@ SECRET = re.compile(
     r"AKIA[0-9A-Z]{16}|-----BEGIN|://[^/\s:@$]+:[^@\s$]+@|(?:password|secret|token)[\w-]*\s*[:=]\s*[\"']?[A-Za-z0-9+]{16,}",
     re.IGNORECASE,
 )
-
-
-def load(name: str) -> Any:
-    return yaml.safe_load((INFRA / name).read_text())
-
-
-def pods() -> dict[str, dict[str, Any]]:
-    """Every container that Kubernetes starts, by the name it has there."""
-    cluster, job = load("kuberay/raycluster.yaml"), load("kuberay/sweep-job.yaml")
-    specs = [cluster["spec"]["headGroupSpec"], *cluster["spec"]["workerGroupSpecs"], job["spec"]]
-    return {c["name"]: c for spec in specs for c in spec["template"]["spec"]["containers"]}
-
-
-def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **environment}
-    )
-
-
-@pytest.mark.parametrize("path", YAML_FILES, ids=lambda path: path.name)
-def test_yaml_parses(path: Path):
-    assert all(isinstance(document, dict) for document in yaml.safe_load_all(path.read_text()))
-
-
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
-def test_scripts_are_sound(path: Path):
-    ended = run("bash", "-n", str(path))
-    assert ended.returncode == 0, ended.stderr
-    assert path.stat().st_mode & stat.S_IXUSR
-    assert "set -euo pipefail" in path.read_text()
 
 
 @pytest.mark.parametrize("name", ["start-ray.sh", "submit.sh"])
@@ -87,7 +51,7 @@ def test_versions_are_those_of_the_lock():
 def test_images_are_tagged_with_the_version():
     version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert version
-    images = {container["image"] for container in pods().values()}
+    images = {container["image"] for pod in pods().values() for container in pod["containers"]}
     images |= {service["image"] for service in load("compose.yaml")["services"].values()} - {"postgres:17"}
     assert images == {f"lungtune:{version[1]}"}
 
@@ -112,14 +76,24 @@ def test_compose_authenticates_every_ray_process():
         assert services[name]["environment"]["RAY_AUTH_TOKEN_PATH"] == "/run/secrets/ray-token", name
 
 
-def test_kubernetes_authenticates_every_ray_process():
-    for name, container in pods().items():
-        environment = {item["name"]: item for item in container["env"]}
-        assert environment["RAY_AUTH_MODE"]["value"] == "token", name
-        if "RAY_AUTH_TOKEN" in environment:
-            assert environment["RAY_AUTH_TOKEN"]["valueFrom"]["secretKeyRef"]["name"] == "lungtune-ray"
-        else:
-            assert environment["RAY_AUTH_TOKEN_PATH"]["value"].startswith("/run/secrets/ray/"), name
+def test_compose_asks_for_mlflows_password():
+    services = load("compose.yaml")["services"]
+    for name in ("mlflow", "ray-head", "ray-worker", "client"):
+        assert "mlflow-password" in services[name]["secrets"], name
+        assert services[name]["environment"]["MLFLOW_PASSWORD_FILE"] == "/run/secrets/mlflow-password", name
+    assert services["client"]["entrypoint"][0] == "infra/entrypoint.sh"  # which reads it
+    assert 'ENTRYPOINT ["infra/entrypoint.sh"]' in (INFRA / "Dockerfile").read_text()
+
+
+def test_the_entrypoint_hands_over_mlflows_password(tmp_path: Path):
+    secret = tmp_path / "password"
+    show = [str(INFRA / "entrypoint.sh"), "bash", "-c", 'echo "$MLFLOW_TRACKING_USERNAME:$MLFLOW_TRACKING_PASSWORD"']
+    missing = run(*show, MLFLOW_PASSWORD_FILE=str(secret))
+    assert missing.returncode == 2 and "no password in" in missing.stderr
+    secret.write_text("drawn")
+    assert run(*show, MLFLOW_PASSWORD_FILE=str(secret)).stdout == "lungtune:drawn\n"
+    mine = {"MLFLOW_TRACKING_USERNAME": "ann", "MLFLOW_TRACKING_PASSWORD": "own"}
+    assert run(*show, MLFLOW_PASSWORD_FILE=str(secret), **mine).stdout == "ann:own\n"
 
 
 def test_scripts_and_ray_up_authenticate():
@@ -172,7 +146,12 @@ def test_secrets_are_drawn_once_and_for_the_owner_alone(tmp_path: Path):
     credentials = json.loads(content["s3.json"])["identities"][0]["credentials"][0]
     assert credentials["accessKey"] in content["aws-credentials"]
     assert credentials["secretKey"] in content["aws-credentials"]
-    assert not any(value in first.stdout for value in (content["ray-token"], content["postgres-password"]))
+    drawn = [content[name] for name in ("ray-token", "postgres-password", "mlflow-password")]
+    assert not any(value in first.stdout for value in drawn)
+    elsewhere = run(str(INFRA / "make-secrets.sh"), str(tmp_path / "elsewhere"), "127.0.0.1")
+    assert elsewhere.returncode == 0, elsewhere.stderr
+    assert (tmp_path / "elsewhere" / "pgpass").read_text().startswith("127.0.0.1:*:*:lungtune:")
+    assert not any(value in (tmp_path / "elsewhere" / "pgpass").read_text() for value in drawn)
     run(str(tmp_path / "make-secrets.sh"))
     assert {path.name: path.read_text() for path in folder.iterdir()} == content
 
@@ -220,23 +199,6 @@ def test_compose_databases_are_created():
     assert len(used) == 2  # MLflow and Optuna would fight over one
 
 
-def test_sweep_job_finds_its_cluster_and_its_space():
-    cluster, submit = load("kuberay/raycluster.yaml"), pods()["submit"]
-    address = next(item["value"] for item in submit["env"] if item["name"] == "RAY_API_SERVER_ADDRESS")
-    assert address == f"http://{cluster['metadata']['name']}-head-svc:8265"  # the service KubeRay makes
-    assert (ROOT / submit["command"][-1]).exists()
-    assert (ROOT / submit["command"][0]).exists()
-
-
-def test_ray_takes_the_cluster_file():
-    from ray.autoscaler._private.util import fillout_defaults, validate_config
-
-    config = load("ray-cluster.yaml")
-    validate_config(fillout_defaults(config))
-    with pytest.raises(Exception, match=r"setup_comands|Additional properties"):
-        validate_config(fillout_defaults({**config, "setup_comands": []}))
-
-
 def test_seaweedfs_starts_as_compose_says_and_gets_its_bucket(tmp_path: Path):
     """The server, the keys and the bucket of compose.yaml, on this machine: only names and ports differ."""
     weed = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
@@ -267,13 +229,13 @@ def test_seaweedfs_starts_as_compose_says_and_gets_its_bucket(tmp_path: Path):
     with (tmp_path / "weed.log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
         try:
             for _ in range(2):  # the second finds it there
-                made = run(sys.executable, str(INFRA / "make-bucket.py"), "lungtune", **environment)
+                made = run(sys.executable, str(INFRA / "make_bucket.py"), "lungtune", **environment)
                 assert made.returncode == 0, made.stderr + (tmp_path / "weed.log").read_text()[-2000:]
             strangers = tmp_path / "strangers"
             strangers.write_text("[default]\naws_access_key_id = nobody\naws_secret_access_key = nothing\n")
             refused = run(
                 sys.executable,
-                str(INFRA / "make-bucket.py"),
+                str(INFRA / "make_bucket.py"),
                 "other",
                 **{**environment, "AWS_SHARED_CREDENTIALS_FILE": str(strangers)},
             )
@@ -287,10 +249,4 @@ def _free_ports() -> dict[str, int]:
     """Free ports for every service of `weed server`, so that it runs beside another one."""
     names: tuple[str, ...] = ("master.port", "volume.port", "filer.port", "s3.port")
     names += (*(f"{name}.grpc" for name in names), "s3.port.iceberg", "s3.port.lance")
-    sockets = [socket.socket() for _ in names]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = dict(zip(names, (each.getsockname()[1] for each in sockets), strict=True))
-    for each in sockets:
-        each.close()
-    return ports
+    return dict(zip(names, free_ports(len(names)), strict=True))

