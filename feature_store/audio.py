@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
@@ -11,9 +12,12 @@ import numpy as np
 
 from feature_store.datasets.audio_header import read_header
 from feature_store.errors import UserError
+from feature_store.pieces import cut_pieces
 from feature_store.waveform import augment, generator_of
+from feature_store.wavelet import denoised
 
 FILTER_ORDER = 5
+LARGEST_TERM = 2_000  # of the ratio of two rates: the resampler's filters grow with its square
 
 
 class Length(Protocol):
@@ -28,7 +32,13 @@ class Length(Protocol):
     @property
     def pad(self) -> str: ...
     @property
+    def denoise(self) -> float: ...
+    @property
+    def keep(self) -> str: ...
+    @property
     def copies(self) -> int: ...
+    @property
+    def copy_of(self) -> str: ...
 
 
 def decode(path: Path) -> tuple[np.ndarray, int]:
@@ -55,9 +65,15 @@ def decode(path: Path) -> tuple[np.ndarray, int]:
 
 
 def resample(waveform: np.ndarray, rate: int, target: int) -> np.ndarray:
-    """Windowed-sinc resampling with torchaudio's defaults, as Patch-Mix does; ``[samples]`` float32."""
+    """Windowed-sinc resampling with torchaudio's defaults, as Patch-Mix does; ``[samples]`` float32.
+
+    The ratio of the rates is cut down to small terms. That changes no usual rate; one such as 44,101 Hz, whose filters
+    would fill gigabytes, is taken for one that differs from it by less than a millionth.
+    """
     if rate == target:
         return waveform
+    ratio = Fraction(min(rate, target), max(rate, target)).limit_denominator(LARGEST_TERM)
+    rate, target = sorted(ratio.as_integer_ratio(), reverse=rate > target)
     import torch
     from torchaudio.functional import resample as sinc_resample
 
@@ -92,8 +108,14 @@ def load_recording(
     Raises:
         UserError: as `decode`.
     """
-    waveform, rate = decode(path)
-    waveform = resample(waveform, rate, sample_rate)
+    return condition(*decode(path), sample_rate, fade_seconds, band)
+
+
+def condition(
+    samples: np.ndarray, rate: int, sample_rate: int, fade_seconds: float, band: tuple[float, float] | None = None
+) -> np.ndarray:
+    """Decoded samples as features take them: resampled, filtered if a band is given, faded in and out once."""
+    waveform = resample(samples, rate, sample_rate)
     if band:
         waveform = band_pass(waveform, sample_rate, band)
     return fade(waveform, round(sample_rate * fade_seconds))
@@ -111,14 +133,14 @@ def cut(waveform: np.ndarray, start: float, end: float, rate: int) -> np.ndarray
     return waveform[first:last]
 
 
-def fit_length(cycle: np.ndarray, samples: int, pad: str, fade_samples: int) -> np.ndarray:
-    """A cycle at exactly `samples`: its beginning if it is longer, else filled.
+def fit_length(cycle: np.ndarray, samples: int, pad: str, fade_samples: int, keep: str = "first") -> np.ndarray:
+    """A cycle at exactly `samples`: its beginning (`keep` first) or its end (last) if it is longer, else filled.
 
     ``repeat`` tiles it and fades the end out; ``zero`` centres it in silence (Patch-Mix's two paddings).
     """
     length = len(cycle)
     if length > samples:
-        return cycle[:samples]
+        return cycle[-samples:] if keep == "last" else cycle[:samples]
     if pad == "zero":
         fitted = np.zeros(samples, dtype=cycle.dtype)
         left = (samples - length) // 2
@@ -134,15 +156,15 @@ def fit(cycle: np.ndarray, spec: Length) -> np.ndarray:
     always of its length, and fades the end out. What is drawn depends on the cycle alone.
     """
     fade_samples = round(spec.sample_rate * spec.fade_seconds)
-    if spec.pad == "stretch":
-        return cycle[: spec.samples]
+    if spec.pad == "stretch" and len(cycle) <= spec.samples:
+        return cycle
     if spec.pad == "augment" and len(cycle) <= spec.samples:
         rng, pieces, missing = generator_of(cycle, "pad"), [cycle], spec.samples - len(cycle)
         while missing > 0:
             pieces.append(augment(cycle, spec.sample_rate, rng))
             missing -= len(pieces[-1])
         return fade(np.concatenate(pieces)[: spec.samples], fade_samples, start=False)
-    return fit_length(cycle, spec.samples, spec.pad, fade_samples)
+    return fit_length(cycle, spec.samples, spec.pad, fade_samples, spec.keep)
 
 
 def cut_cycles(waveform: np.ndarray, spans: Sequence[tuple[float, float]], spec: Length) -> list[np.ndarray]:
@@ -151,16 +173,23 @@ def cut_cycles(waveform: np.ndarray, spans: Sequence[tuple[float, float]], spec:
     Raises:
         UserError: as `cut`.
     """
-    return [fit(cut(waveform, *span, spec.sample_rate), spec) for span in spans]
+    cycles = [cut(waveform, *span, spec.sample_rate) for span in spans]
+    if spec.denoise:
+        cycles = [denoised(cycle, spec.denoise) for cycle in cycles]
+    return [fit(cycle, spec) for cycle in cycles]
 
 
 def with_copies(cycle: np.ndarray, spec: Length) -> list[np.ndarray]:
-    """A fitted cycle and after it the spec's augmented copies.
+    """A fitted cycle and after it the spec's augmented copies, each changed by one operator of `waveform`.
 
-    Each is the one before changed by one operator of `waveform`, then fitted again, which repeats the fade at its
-    end. What is drawn depends on the cycle alone.
+    With `copy_of` previous a copy is made of the one before it and fitted again, which repeats the fade at its end.
+    With `cycle` it is made of the cycle itself and, where the operator has shortened it, filled up on a random side.
+    What is drawn depends on the cycle alone.
     """
     rng, versions = generator_of(cycle, "copies"), [cycle]
     for _ in range(spec.copies):
-        versions.append(fit(augment(versions[-1], spec.sample_rate, rng), spec))
+        if spec.copy_of == "cycle":
+            versions.append(cut_pieces(augment(cycle, spec.sample_rate, rng), spec.samples, rng)[0])
+        else:
+            versions.append(fit(augment(versions[-1], spec.sample_rate, rng), spec))
     return versions

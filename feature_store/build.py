@@ -27,7 +27,7 @@ from feature_store.features import Spec
 from feature_store.manifest import Manifest, Part, RecordingEntry, recording_key
 from feature_store.parts import keep_rows, write_part
 from feature_store.storage import HALF_WRITTEN, Storage, open_storage
-from feature_store.store import FeatureStore
+from feature_store.store import EVENTS, FeatureStore
 
 RECORDINGS_A_PART = 16
 LOCK = ".build.lock"
@@ -176,24 +176,30 @@ def compute_part(
     """Decode each recording once, compute its cycles, and store them as one part."""
     ids: list[str] = []
     blocks: list[np.ndarray] = []
+    scalars: list[np.ndarray] = []
     rows: dict[str, int] = {}
     failed: list[Problem] = []
     for recording in recordings:
         try:
-            values = compute_recording(recording, spec)
+            values, beside = compute_recording(recording, spec)
         except UserError as error:
             failed.append(Problem("error", error.where or str(recording.audio), error.what, error.hint or ""))
             continue
         ids += [cycle.cycle_id for cycle in recording.cycles]
         blocks.append(values)
+        if beside is not None:
+            scalars.append(beside)
         rows[recording.name] = len(values)
     if not blocks:
         return None, rows, failed
-    return write_part(open_storage(uri), folder, ids, np.concatenate(blocks)), rows, failed
+    together = np.concatenate(scalars) if scalars else None
+    return write_part(open_storage(uri), folder, ids, np.concatenate(blocks), together), rows, failed
 
 
-def compute_recording(recording: Recording, spec: Spec) -> np.ndarray:
+def compute_recording(recording: Recording, spec: Spec) -> tuple[np.ndarray, np.ndarray | None]:
     """All cycles of a recording with their augmented copies, ``[cycles, *stored_shape]`` in the spec's dtype.
+
+    Beside them the scalars of the cycles themselves, ``[cycles, scalars]`` float32, if the feature has any.
 
     Raises:
         UserError: the audio cannot be used, or a value is not finite.
@@ -203,9 +209,10 @@ def compute_recording(recording: Recording, spec: Spec) -> np.ndarray:
     cycles = cut_cycles(waveform, [(cycle.start, cycle.end) for cycle in recording.cycles], spec)
     values = spec.compute([version for cycle in cycles for version in with_copies(cycle, spec)])
     values = values.reshape(len(cycles), *spec.stored_shape)
-    if not np.isfinite(values).all():
+    scalars = spec.compute_scalars(cycles, recording.table)
+    if not (np.isfinite(values).all() and (scalars is None or np.isfinite(scalars).all())):
         raise UserError("its features are not finite numbers", where=str(recording.audio), hint="is its audio sound?")
-    return values.astype(spec.dtype)
+    return values.astype(spec.dtype), scalars
 
 
 # --- committing ---
@@ -258,6 +265,8 @@ def _commit(
         of_cycles = [hashes[recording] for recording in cycles["recording"].to_pylist()]
         cycles = cycles.append_column(column, pa.array(of_cycles, pa.string()))
     storage.write(f"{name}/cycles.parquet", _parquet(cycles))
+    events = pa.Table.from_pylist([event._asdict() for event in corpus.events()], EVENTS)
+    storage.write(f"{name}/events.parquet", _parquet(events))
     ids = set(cycles["cycle_id"].to_pylist())
     for split in corpus.splits().values():
         storage.write(f"{name}/splits/{split.name}.parquet", _parquet(split.restrict(ids).table))
@@ -288,6 +297,7 @@ def _manifest(spec: Spec, parts: list[Part], entries: dict[str, RecordingEntry])
         spec=spec.model_dump(mode="json"),
         shape=list(spec.stored_shape),
         dtype=spec.dtype,
+        scalars=spec.scalars,
         parts=sorted(parts, key=lambda part: part.file),
         recordings=dict(sorted(entries.items())),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -40,6 +40,7 @@ class Manifest(BaseModel):
     spec: dict[str, Any]
     shape: list[int]
     dtype: str
+    scalars: int = 0
     parts: list[Part]
     recordings: dict[str, RecordingEntry]
     created: str

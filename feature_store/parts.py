@@ -1,4 +1,4 @@
-"""Parts of a feature as Parquet: `cycle_id` and `values`, readable by pandas, DuckDB or Polars as well."""
+"""Parts of a feature as Parquet: `cycle_id`, `values`, and `scalars` if it has any; pandas and DuckDB read it, too."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from feature_store.manifest import Part
 from feature_store.storage import Storage
 
 
-def write_part(storage: Storage, folder: str, cycle_ids: list[str], values: np.ndarray) -> Part:
+def write_part(
+    storage: Storage, folder: str, cycle_ids: list[str], values: np.ndarray, scalars: np.ndarray | None = None
+) -> Part:
     """Store rows under a name that is their content's hash.
 
     Args:
@@ -23,10 +25,11 @@ def write_part(storage: Storage, folder: str, cycle_ids: list[str], values: np.n
         folder: of the feature.
         cycle_ids: ``[rows]``.
         values: ``[rows, *shape]`` float32 or float16.
+        scalars: ``[rows, scalars]`` float32, of a feature that has them.
     """
-    width = int(np.prod(values.shape[1:]))
-    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
-    table = pa.table({"cycle_id": cycle_ids, "values": pa.FixedSizeListArray.from_arrays(flat, width)})
+    table = pa.table({"cycle_id": cycle_ids, "values": _lists(values)})
+    if scalars is not None:
+        table = table.append_column("scalars", _lists(scalars))
     described = {"shape": json.dumps(values.shape[1:]), "dtype": str(values.dtype)}
     return _write(storage, folder, table.replace_schema_metadata(described))
 
@@ -60,6 +63,18 @@ def values_of(table: pa.Table, shape: list[int]) -> np.ndarray:
     """The rows' values, ``[rows, *shape]``."""
     column = table["values"].combine_chunks()
     return column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), *shape)
+
+
+def scalars_of(table: pa.Table) -> np.ndarray:
+    """The rows' scalars, ``[rows, scalars]``."""
+    column = table["scalars"].combine_chunks()
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), -1)
+
+
+def _lists(rows: np.ndarray) -> pa.FixedSizeListArray:
+    """``[rows, ...]`` as a column of lists of one size."""
+    flat = pa.array(np.ascontiguousarray(rows).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, int(np.prod(rows.shape[1:])))
 
 
 def _write(storage: Storage, folder: str, table: pa.Table) -> Part:

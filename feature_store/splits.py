@@ -16,6 +16,7 @@ from feature_store.errors import UserError
 
 T = TypeVar("T")
 SIDES = ("train", "test")
+COMPAT = "compat-"  # begins the names of splits that copy a source system's defect: a Score on one is never ranked
 SCHEMA = pa.schema([("cycle_id", pa.string()), ("fold", pa.int16()), ("side", pa.string())])
 RESTARTS = 8  # starting points of the search for balanced parts; the best is kept
 SWAPS_UP_TO = 200  # patients; with more of them single moves balance well enough

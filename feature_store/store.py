@@ -19,12 +19,14 @@ from feature_store.errors import UserError, nearest
 from feature_store.features import NAMED, Spec
 from feature_store.manifest import VERSION as MANIFEST_VERSION
 from feature_store.manifest import Manifest, recording_key
-from feature_store.parts import read_table, values_of
+from feature_store.parts import read_table, scalars_of, values_of
 from feature_store.splits import SplitTable, inner_folds
 from feature_store.storage import Storage, open_storage
 
 VERSION = 1
 MARK = "store.json"
+EVENTS = pa.schema([("recording", pa.string()), ("start", pa.float64()), ("end", pa.float64()), ("kind", pa.string())])
+SCALARS = ".scalars.npy"  # beside a mapped feature
 INNER = re.compile(r"^(?P<outer>.+)-inner(?P<folds>\d+)$")
 
 
@@ -43,11 +45,13 @@ class Features:
         cycle_ids: sorted, one a row.
         values: ``[cycles, *shape]``, read-only; all processes of a node map the same bytes.
         content_hash: of what it was computed from.
+        scalars: ``[cycles, scalars]`` float32, read-only and mapped too; None where the feature has none.
     """
 
     cycle_ids: list[str]
     values: np.ndarray
     content_hash: str
+    scalars: np.ndarray | None = None
 
 
 class FeatureStore:
@@ -106,6 +110,14 @@ class FeatureStore:
         """One row a cycle, sorted as the corpus is: who, where, when, labels, hashes of audio and annotation."""
         self.dataset(dataset)
         return pq.read_table(io.BytesIO(self.storage.read(f"{dataset}/cycles.parquet")))
+
+    def events(self, dataset: str) -> pa.Table:
+        """Annotated sounds within recordings: recording, start and end in seconds, kind; empty where there are none."""
+        self.dataset(dataset)
+        try:
+            return pq.read_table(io.BytesIO(self.storage.read(f"{dataset}/events.parquet")))
+        except FileNotFoundError:  # built before events were kept
+            return EVENTS.empty_table()
 
     def splits(self, dataset: str) -> list[str]:
         """Names of the stored splits; ``<name>-inner<k>`` is made of any of them."""
@@ -232,15 +244,17 @@ class FeatureStore:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if not path.exists():
                     self._write_array(dataset, manifest, path, names)
-        return Features(json.loads(names.read_text()), np.load(path, mmap_mode="r"), manifest.content_hash)
+        scalars = np.load(path.with_suffix(SCALARS), mmap_mode="r") if manifest.scalars else None
+        return Features(json.loads(names.read_text()), np.load(path, mmap_mode="r"), manifest.content_hash, scalars)
 
     def _write_array(self, dataset: str, manifest: Manifest, path: Path, names: Path) -> None:
-        """Lay a feature out as one file in the order of its cycle ids; it appears whole."""
+        """Lay a feature out as one file in the order of its cycle ids, scalars in another; the values appear last."""
         folder = f"{dataset}/features/{manifest.feature_id}"
         temporary = path.with_suffix(".partial")
         array = np.lib.format.open_memmap(
             temporary, mode="w+", dtype=manifest.dtype, shape=(manifest.rows, *manifest.shape)
         )
+        scalars = np.empty((manifest.rows, manifest.scalars), np.float32)
         ids = [""] * manifest.rows
         place: dict[str, int] = {}  # of a recording's next row
         row = 0
@@ -254,10 +268,14 @@ class FeatureStore:
                 rows.append(place[name])
                 place[name] += 1
             array[rows] = values_of(table, manifest.shape)
+            if manifest.scalars:
+                scalars[rows] = scalars_of(table)
             for row, cycle_id in zip(rows, part_ids, strict=True):
                 ids[row] = cycle_id
         array.flush()
         del array
+        if manifest.scalars:
+            np.save(path.with_suffix(SCALARS), scalars)
         names.write_text(json.dumps(ids))
         temporary.chmod(0o444)
         temporary.replace(path)

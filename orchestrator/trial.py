@@ -94,4 +94,4 @@ def cost_of(result: FoldResult, name: str | None) -> float:
 
 def value_of(result: FoldResult, evaluation: Evaluation) -> float:
     """The Score that the search maximises."""
-    return getattr(result.protocols[evaluation.protocol].test, evaluation.metric).score
+    return result.protocols[evaluation.protocol].test.value(evaluation.metric)

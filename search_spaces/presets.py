@@ -19,14 +19,14 @@ def preset_names() -> list[str]:
 
 
 def load_preset(name: str) -> dict[str, Any]:
-    """A preset as a plain mapping, for `ExperimentConfig.parse`.
+    """A preset as a plain mapping, for `ExperimentConfig.parse`, laid over the one that it names itself, if any.
 
     Raises:
         UserError: there is no such preset; with the nearest name and all others.
     """
     if name not in preset_names():
         raise UserError(f"there is no preset '{name}'", hint=nearest(str(name), preset_names()))
-    return read_yaml(FOLDER / f"{name}.yaml")
+    return over_preset(read_yaml(FOLDER / f"{name}.yaml"), where=f"preset {name}")
 
 
 def preset_description(name: str) -> str:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from feature_store.errors import UserError, nearest
 from feature_store.features import resolve_feature
 from search_spaces.parameters import Parameter
-from workers.config import ExperimentConfig, explain
+from workers.config import ExperimentConfig, Metric, explain
 
 if TYPE_CHECKING:
     import optuna
@@ -38,7 +38,7 @@ class Evaluation(Section):
     split: str = "official-inner5"
     folds: list[int] | None = Field(default=None, description="all folds of the split, in order, if not given")
     seeds: list[int] = Field(default=[0], min_length=1)
-    metric: Literal["icbhi4", "icbhi2"] = "icbhi4"
+    metric: Metric = "icbhi4"
     protocol: Literal["validation", "last"] = "last"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from feature_store.errors import UserError, nearest
 from feature_store.splits import SIDES, SplitTable, hold_out_patients, patients_on_both_sides, select_devices
 from feature_store.store import FeatureStore
 from workers.config import ExperimentConfig
+from workers.events import EventFrames, locate_events
 from workers.results import DataSummary
 
 
@@ -23,12 +25,18 @@ class FoldData:
 
     Attributes:
         values: ``[cycles, frames, bins]``, read-only, shared by all processes of the node; where augmented copies are
-            stored, ``[cycles, 1 + copies, frames, bins]`` with the cycle itself first.
+            stored, ``[cycles, 1 + copies, frames, bins]`` with the cycle itself first; a feature of several maps has
+            an axis for them before the frames.
         labels: ``[cycles]`` int64; -1 where a cycle has no label for the task.
         cycle_ids, patients, devices: ``[cycles]``.
         own_frames: ``[cycles]`` frames of each cycle's own sound, before the padding begins.
         train, validation, test: row numbers. `validation` is held out of the fold's training side.
         summary: counts and names, for the record.
+        channels: maps of a cycle; None where the values have no axis for them.
+        scalars: ``[cycles, scalars]`` float32 beside the values; None where the feature has none.
+        events: annotated events of the training side; None where the config makes no use of them.
+        seconds: of sound that the feature holds.
+        packed: whether the model is told how much of a cycle is its own sound.
     """
 
     values: np.ndarray
@@ -41,10 +49,25 @@ class FoldData:
     validation: np.ndarray
     test: np.ndarray
     summary: DataSummary
+    channels: int | None = None
+    scalars: np.ndarray | None = None
+    events: EventFrames | None = None
+    seconds: float = 0.0
+    packed: bool = False
 
     @property
     def classes(self) -> int:
         return len(self.summary.classes)
+
+    @property
+    def versioned(self) -> bool:
+        """Whether augmented copies are stored beside each cycle."""
+        return self.values.ndim == (4 if self.channels is None else 5)
+
+    @property
+    def originals(self) -> np.ndarray:
+        """The values without augmented copies."""
+        return self.values[:, 0] if self.versioned else self.values
 
 
 def task_classes(store: FeatureStore, config: ExperimentConfig) -> list[str]:
@@ -59,12 +82,14 @@ def task_classes(store: FeatureStore, config: ExperimentConfig) -> list[str]:
     return list(known[config.task])
 
 
-def data_hash(content_hash: str, cycles: pa.Table, task: str) -> str:
-    """16 hex digits over a feature's content and the labels of a task."""
+def data_hash(content_hash: str, cycles: pa.Table, task: str, events: pa.Table | None = None) -> str:
+    """16 hex digits over a feature's content and the labels of a task, and over events where they are used."""
     digest = hashlib.sha256(content_hash.encode())
     order = np.argsort(cycles["cycle_id"].to_numpy(zero_copy_only=False).astype(str))
     digest.update("\n".join(cycles["cycle_id"].take(pa.array(order)).to_pylist()).encode())
     digest.update(_labels(cycles, task)[order].tobytes())
+    if events is not None:
+        digest.update(json.dumps(sorted(map(list, zip(*events.to_pydict().values(), strict=True)))).encode())
     return digest.hexdigest()[:16]
 
 
@@ -130,6 +155,15 @@ def load_fold(
         validation=validation,
         test=rows["test"],
         summary=summary,
+        channels=config.feature.channels,
+        scalars=features.scalars,
+        events=(
+            locate_events(store.events(config.dataset), cycles, train, config.feature)
+            if config.training.event_scale
+            else None
+        ),
+        seconds=config.feature.seconds,
+        packed=config.packed,
     )
 
 
@@ -166,6 +200,6 @@ def _of_devices(split: SplitTable, cycles: pa.Table, devices: Sequence[str], fol
 
 def _own_frames(cycles: pa.Table, config: ExperimentConfig) -> np.ndarray:
     """Frames ``[cycles]`` of each cycle before its padding begins, at least one."""
-    frames = config.feature.shape[0]
+    frames = config.feature.shape[-2]
     seconds = cycles["end"].to_numpy() - cycles["start"].to_numpy()
     return np.clip(np.round(seconds / config.feature.seconds * frames), 1, frames).astype(np.int64)

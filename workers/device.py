@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from workers.augment.concatenate import Joined, join_frames
+from workers.augment.splice import Spliced, gather_frames
 from workers.data import FoldData
+from workers.inputs import Inputs, inputs_of
 
 COMPILER = "inductor"  # torch.compile's backend
 
@@ -26,17 +28,19 @@ class Rows:
         data: the fold.
         side: ``train``, ``validation`` or ``test``.
         device: where batches are wanted.
-        joined: pairs of the side's cycles that count as further positions, after the cycles.
+        joined: pairs of the side's cycles, or cycles made of their frames, that count as further positions, after the
+            cycles.
     """
 
-    def __init__(self, data: FoldData, side: str, device: torch.device, joined: Joined | None = None) -> None:
+    def __init__(self, data: FoldData, side: str, device: torch.device, joined: Joined | Spliced | None = None) -> None:
         rows = getattr(data, side)
         self.device = device
         self.cycles = len(rows)
         labels = torch.from_numpy(data.labels[rows])
         self.labels = (labels if joined is None else torch.cat([labels, joined.labels])).to(device)
         self.positions = torch.arange(len(self.labels))
-        self.pairs = None if joined is None else joined.pairs.to(device)
+        self.pairs = joined.pairs.to(device) if isinstance(joined, Joined) else None
+        self.spliced = joined if isinstance(joined, Spliced) else None
         self.own_frames = torch.from_numpy(data.own_frames[rows]).to(device)
         if device.type == "cpu":
             with warnings.catch_warnings():  # the mapping is read-only, and nothing here writes to it
@@ -45,10 +49,12 @@ class Rows:
         else:
             self.values = torch.from_numpy(data.values[rows]).to(device)
             self.rows = torch.arange(len(rows), device=device)
-        self.versions = self.values.shape[1] if self.values.dim() == 4 else 1
+        self.versions = self.values.shape[1] if data.versioned else 1
+        self.scalars = None if data.scalars is None else torch.from_numpy(data.scalars[rows]).to(device)
+        self.shares = self.own_frames / data.values.shape[-2] if data.packed else None
 
-    def take(self, positions: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Features ``[batch, 1, frames, bins]`` float32 and labels ``[batch]``.
+    def take(self, positions: Tensor, generator: torch.Generator | None = None) -> tuple[Inputs, Tensor]:
+        """Features ``[batch, channels or 1, frames, bins]`` float32, what stands beside them, and labels ``[batch]``.
 
         Args:
             positions: ``[batch]``.
@@ -58,7 +64,9 @@ class Rows:
         if self.versions > 1 and generator is not None:
             version = torch.randint(self.versions, (len(positions),), generator=generator).to(self.device)
         positions = positions.to(self.device)
-        if self.pairs is None or not (pair := positions >= self.cycles).any():
+        if self.spliced is not None:
+            values = self._with_spliced(positions, version)
+        elif self.pairs is None or not (pair := positions >= self.cycles).any():
             values = self._gather(positions, version)
         else:
             sides = self.pairs[(positions - self.cycles).clamp_min(0)]
@@ -67,12 +75,25 @@ class Rows:
             joined = [side[pair] for side in (first, second)]
             lengths = [self.own_frames[side] for side in joined]
             values[pair] = join_frames(values[pair], self._gather(joined[1], None), *lengths)
-        return values.unsqueeze(1).float(), self.labels.index_select(0, positions)
+        scalars = None if self.scalars is None else self.scalars.index_select(0, positions)
+        shares = None if self.shares is None else self.shares.index_select(0, positions)
+        return inputs_of(values, scalars, shares), self.labels.index_select(0, positions)
+
+    def _with_spliced(self, positions: Tensor, version: Tensor | None) -> Tensor:
+        """`_gather`, with the cycles that are made of others' frames put together from the cycles themselves."""
+        assert self.spliced is not None
+        values = self._gather(positions.clamp_max(self.cycles - 1), version)
+        made = (positions - self.cycles)[positions >= self.cycles].cpu()
+        if len(made):
+            originals = self.values if self.versions == 1 else self.values[:, 0]
+            sources, frames = (part[made].to(self.device) for part in (self.spliced.cycles, self.spliced.frames))
+            values[positions >= self.cycles] = gather_frames(originals, self.rows[sources], frames)
+        return values
 
     def _gather(self, positions: Tensor, version: Tensor | None) -> Tensor:
-        """Stored values ``[batch, frames, bins]``, a copy."""
+        """Stored values ``[batch, frames, bins]``, or with a channel axis before these, a copy."""
         rows = self.rows.index_select(0, positions)
-        if self.values.dim() == 3:
+        if self.versions == 1:
             return self.values.index_select(0, rows)
         return self.values[rows, 0 if version is None else version]
 

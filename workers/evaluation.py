@@ -40,6 +40,33 @@ class Metrics(BaseModel):
     confusion: list[list[int]] = Field(description="cycles: true class in rows, predicted class in columns")
     n: int = Field(description="cycles")
 
+    def score_for(self, name: str) -> Score:
+        """The Score that goes with a metric's name: its own, or `icbhi4` with ``accuracy`` and ``uar``."""
+        return {"icbhi2": self.icbhi2, "sprsound": self.sprsound}.get(name, self.icbhi4)
+
+    def value(self, name: str) -> float:
+        """What is maximised under a metric's name, in percent: a Score, ``accuracy`` or ``uar``."""
+        return {"accuracy": self.accuracy, "uar": self.uar}.get(name, self.score_for(name).score)
+
+    @property
+    def sprsound(self) -> Score:
+        """SPRSound's Score: the mean of the average and the harmonic mean of Sp and Se, an abnormal hit being exact."""
+        sp, se = self.icbhi4.specificity, self.icbhi4.sensitivity
+        harmonic = 2 * sp * se / (sp + se) if sp + se else 0.0
+        return Score(specificity=sp, sensitivity=se, score=((sp + se) / 2 + harmonic) / 2)
+
+    @property
+    def precision(self) -> list[float | None]:
+        """Percent, per class; null where nothing is called so."""
+        called = np.sum(self.confusion, axis=0)
+        return [_percent(row[i], called[i]) if called[i] else None for i, row in enumerate(self.confusion)]
+
+    @property
+    def f1(self) -> list[float | None]:
+        """Percent, per class: 2 TP / (2 TP + FP + FN); null where the class neither occurs nor is called."""
+        both = np.sum(self.confusion, axis=0) + np.sum(self.confusion, axis=1)
+        return [_percent(2 * row[i], both[i]) if both[i] else None for i, row in enumerate(self.confusion)]
+
     def flat(self) -> dict[str, float]:
         """The numbers by stable names, for a tracking server; what is not defined is left out."""
         numbers = {

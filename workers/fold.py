@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from feature_store.splits import SplitTable
+from feature_store.splits import COMPAT, SplitTable
 from feature_store.store import FeatureStore
 from workers import provenance
 from workers.audit_log import AuditLog
@@ -81,9 +81,10 @@ def fold_keys(runs: Sequence[FoldRun], store: FeatureStore) -> list[FoldKey]:
     @functools.cache
     def read(config: ExperimentConfig, name: str) -> dict[str, Any]:
         manifest = store.manifest(config.dataset, config.feature)
+        events = store.events(config.dataset) if config.training.event_scale else None
         return {
             "config_hash": config.config_hash,
-            "data_hash": data_hash(manifest.content_hash, store.cycles(config.dataset), config.task),
+            "data_hash": data_hash(manifest.content_hash, store.cycles(config.dataset), config.task, events),
             "feature_id": manifest.feature_id,
             "split": name,
             "split_hash": store.split(config.dataset, name, task=config.task).hash,
@@ -173,7 +174,7 @@ def _train(
         hash=key.hash,
         key=key,
         config=run.config.model_dump(mode="json"),
-        compat=run.config.compat,
+        compat=run.config.compat + (["split"] if run.split.startswith(COMPAT) else []),
         protocols=_protocols(trained, data),
         epochs=trained.epochs,
         data=data.summary,

@@ -4,84 +4,222 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from feature_store.audio import cut_cycles, load_recording
+from feature_store.audio import condition, cut_cycles, decode
 from feature_store.errors import UserError
 from workers.config import ExperimentConfig
 
 CONFIG, WEIGHTS = "model_config.json", "model.safetensors"
+BATCH = 16  # cycles that are in memory as tensors at once
+LOWEST_RATE, USUAL_RATE, HIGHEST_RATE = 1_000, 4_000, 1_000_000  # Hz; lung sounds reach up to 2 kHz
+LARGEST_SAMPLE = 16.0  # a float recording may pass 1 a little; 16-bit whole numbers are far above
+SILENCE = 1e-4  # largest sample of what counts as silence: 80 dB below full scale
+SHORTEST, LATEST = 0.2, 0.1  # s: ICBHI's shortest cycle; how far its annotations end past their recordings
+MOST_WINDOWS = 100_000
+
+
+@dataclass(frozen=True)
+class Waveform:
+    """Sound as numbers: ``[samples]`` in [-1, 1], mono, and its rate in Hz."""
+
+    samples: np.ndarray
+    rate: float
+
+
+Sound = Path | bytes | Waveform  # a WAV or FLAC file, the bytes of one, or its samples
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Class probabilities ``[classes]`` of one cycle, or of one window where no cycles were given."""
+    """Class probabilities ``[classes]`` of one cycle, or of one window where no cycles were given.
+
+    Attributes:
+        start, end: as they were asked for, s.
+        seconds: of sound between them.
+        note: what makes the probabilities doubtful; empty where nothing does.
+    """
 
     start: float
     end: float
     probabilities: np.ndarray
+    seconds: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class RecordingPrediction:
+    """What a model says of a recording.
+
+    Attributes:
+        cycles: in the order in which they were given.
+        seconds: length of the recording.
+        rate: that it was made at, Hz.
+        note: what makes the probabilities doubtful, or how the recording was cut.
+    """
+
+    cycles: list[Prediction]
+    seconds: float
+    rate: int
+    note: str = ""
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """``[classes]``: mean over the cycles, each weighted by its seconds of sound."""
+        rows = np.stack([cycle.probabilities for cycle in self.cycles]).astype(np.float64)
+        return np.average(rows, axis=0, weights=[cycle.seconds for cycle in self.cycles])
 
 
 class SoundModel:
-    """A model with its feature and its classes, loaded for prediction on the CPU.
+    """A model with its feature and its classes, loaded for prediction.
 
     Args:
         folder: holds `model_config.json` (config and classes) and `model.safetensors`.
+        device: a torch device; ``auto`` is the GPU if there is one.
+
+    Raises:
+        UserError: the folder lacks a file, or the weights are not those of the model.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, device: str = "auto") -> None:
+        import torch
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         from workers.models import build_model
 
+        for name in (CONFIG, WEIGHTS):
+            if not (folder / name).is_file():
+                raise UserError(f"has no {name}", where=str(folder), hint="register the model again")
         content = json.loads((folder / CONFIG).read_text())
         self.classes: list[str] = content["classes"]
         self.config = ExperimentConfig.parse(content["config"], where=str(folder / CONFIG))
-        self.model = build_model(self.config.model, self.config.feature.shape, len(self.classes), None)
-        self.model.load_state_dict(load_file(folder / WEIGHTS))
-        self.model.eval()
+        self.device = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+        spec = self.config.feature
+        self.model = build_model(self.config.model, spec.shape, len(self.classes), scalars=spec.scalars)
+        try:
+            self.model.load_state_dict(load_file(folder / WEIGHTS))
+        except (SafetensorError, RuntimeError) as error:
+            raise UserError("the weights are damaged, or of another model", where=str(folder / WEIGHTS)) from error
+        self.model.to(self.device).eval()
 
-    def predict(self, audio: Path, cycles: list[tuple[float, float]] | None = None) -> list[Prediction]:
+    def predict(
+        self,
+        sound: Sound,
+        cycles: Sequence[tuple[float, float]] | None = None,
+        *,
+        window: float | None = None,
+        hop: float | None = None,
+        name: str | None = None,
+        table: Sequence[float] = (),
+    ) -> RecordingPrediction:
         """Class probabilities of each cycle of a recording.
 
         Args:
-            audio: a mono WAV or FLAC file of any rate.
-            cycles: start and end of each in seconds; without them the recording is cut into windows of the
-                feature's length.
+            sound: a mono recording of any rate from 1 kHz.
+            cycles: start and end of each in seconds; without them the recording is cut into windows.
+            window, hop: length of the windows and from one's start to the next's, s; see `windows`. A window is at most
+                as long as the feature, which is also what it is if not given.
+            name: what errors call the recording; a file's path if not given.
+            table: what is known of the recording beside its sound, if the feature takes it (`Recording.table`).
 
         Raises:
-            UserError: the file is no such recording, or a cycle lies outside of it.
+            UserError: it is no such recording, a cycle lies outside of it, or the windows make no sense.
         """
+        name = name or (str(sound) if isinstance(sound, Path) else "the sound")
+        spec = self.config.feature
+        samples, rate = _read(sound, name)
+        waveform = condition(samples, rate, spec.sample_rate, spec.fade_seconds, spec.band_pass)
+        seconds = len(samples) / rate
+        notes = [] if rate >= USUAL_RATE else [f"sampled at {rate} Hz: lung sounds reach up to 2 kHz"]
+        if cycles is None:
+            spans = self.windows(seconds, window, hop)
+            notes.insert(0, f"no cycles given: cut into {len(spans)} window{'s' if len(spans) > 1 else ''}")
+        else:
+            spans = _checked(cycles, seconds, name)
+        predicted: list[Prediction] = []
+        for first in range(0, len(spans), BATCH):
+            some = spans[first : first + BATCH]
+            for (start, end), row in zip(some, self._probabilities(waveform, some, name, table), strict=True):
+                heard = samples[int(start * rate) : math.ceil(min(end, seconds) * rate)]
+                note = _note(heard, start, end, seconds, spec)
+                predicted.append(Prediction(start, end, row, min(end, seconds) - start, note))
+        if all("silence" in one.note for one in predicted):
+            notes.append("silence")
+        return RecordingPrediction(predicted, seconds, rate, "; ".join(notes))
+
+    def windows(
+        self, seconds: float, window: float | None = None, hop: float | None = None
+    ) -> list[tuple[float, float]]:
+        """The windows that a recording of so many seconds is cut into; see the function `windows`.
+
+        Raises:
+            UserError: they make no sense, or are longer than what the model hears.
+        """
+        longest = self.config.feature.seconds
+        if window is not None and not 0 < window <= longest:
+            raise UserError(f"a window of {window:g} s does not fit the model", hint=f"it hears {longest:g} s at once")
+        return windows(seconds, window or longest, hop)
+
+    def _probabilities(
+        self, waveform: np.ndarray, spans: list[tuple[float, float]], name: str, table: Sequence[float]
+    ) -> np.ndarray:
+        """``[cycles, classes]``, finite."""
         import torch
 
+        from workers.inputs import inputs_of
+
         spec = self.config.feature
-        waveform = load_recording(audio, spec.sample_rate, spec.fade_seconds, spec.band_pass)
-        seconds = len(waveform) / spec.sample_rate
-        spans = cycles if cycles is not None else windows(seconds, spec.seconds)
-        for start, end in spans:
-            if not 0 <= start < min(end, seconds):
-                raise UserError(f"no cycle from {start} to {end} s in {seconds:.2f} s of sound", where=str(audio))
-        if not spans:
-            return []
-        values = torch.from_numpy(spec.compute(cut_cycles(waveform, spans, spec)))
+        try:
+            cycles = cut_cycles(waveform, spans, spec)
+            values, beside = spec.compute(cycles), spec.compute_scalars(cycles, table)
+        except UserError as error:
+            raise UserError(error.what, where=name, hint=error.hint) from error
         with torch.inference_mode():
-            probabilities = self.model(values.unsqueeze(1).float()).softmax(dim=1).numpy()
-        return [Prediction(*span, row) for span, row in zip(spans, probabilities, strict=True)]
+            scalars = None if beside is None else torch.from_numpy(beside).to(self.device)
+            shares = None
+            if self.config.packed:  # as workers.data counts them
+                seconds, frames = torch.tensor([end - start for start, end in spans]), spec.shape[-2]
+                shares = (seconds / spec.seconds * frames).round().clamp(1, frames).to(self.device) / frames
+            logits = self.model(inputs_of(torch.from_numpy(values).to(self.device), scalars, shares)).float()
+            rows = logits.softmax(dim=1).cpu().numpy()
+        if not np.isfinite(rows).all():
+            raise UserError("the model gives no numbers for this sound", where=name, hint="its weights are broken")
+        return rows
 
 
-def windows(seconds: float, length: float) -> list[tuple[float, float]]:
-    """A recording cut into equal windows of at most `length` seconds.
+def windows(seconds: float, length: float, hop: float | None = None) -> list[tuple[float, float]]:
+    """A recording cut into windows.
+
+    Without a hop they are equal, at most `length` seconds long, and lie side by side. With one each is `length` long
+    and begins `hop` after the one before; the last ends with the recording.
 
     >>> windows(20.0, 8.0)
     [(0.0, 6.666666666666667), (6.666666666666667, 13.333333333333334), (13.333333333333334, 20.0)]
+    >>> windows(20.0, 8.0, 5.0)
+    [(0.0, 8.0), (5.0, 13.0), (10.0, 18.0), (12.0, 20.0)]
+
+    Raises:
+        UserError: the hop is not between 0 and `length`, or there would be too many windows.
     """
-    count = max(1, int(np.ceil(seconds / length)))
-    edges = np.linspace(0.0, seconds, count + 1).tolist()
-    return list(itertools.pairwise(edges))
+    if hop is not None and not 0 < hop <= length:
+        raise UserError(f"a hop of {hop:g} s does not fit windows of {length:g} s", hint="0 < hop <= window")
+    step = hop or length
+    if seconds / step > MOST_WINDOWS:
+        raise UserError(f"{seconds:.0f} s give more than {MOST_WINDOWS:,} windows", hint="take longer ones")
+    if hop is None:
+        edges = np.linspace(0.0, seconds, max(1, math.ceil(seconds / length)) + 1).tolist()
+        return list(itertools.pairwise(edges))
+    last = max(0.0, seconds - length)
+    starts = [min(index * hop, last) for index in range(math.ceil(last / hop) + 1)]
+    return [(start, min(start + length, seconds)) for start in starts]
 
 
 def write_model(folder: Path, config: ExperimentConfig, classes: list[str], weights: bytes) -> dict[str, Any]:
@@ -92,3 +230,69 @@ def write_model(folder: Path, config: ExperimentConfig, classes: list[str], weig
     (folder / CONFIG).write_text(json.dumps({"classes": classes, "config": bare}, indent=1))
     (folder / WEIGHTS).write_bytes(weights)
     return {"config": str(folder / CONFIG), "weights": str(folder / WEIGHTS)}
+
+
+# --- sound ---
+
+
+def _read(sound: Sound, name: str) -> tuple[np.ndarray, int]:
+    """Samples ``[samples]`` float32 and rate in Hz, checked."""
+    if isinstance(sound, Waveform):
+        return _checked_samples(sound.samples, name), _checked_rate(sound.rate, name)
+    try:
+        if isinstance(sound, Path):
+            samples, rate = decode(sound)
+        else:
+            with tempfile.TemporaryDirectory() as folder:  # the header is read from a file
+                path = Path(folder) / "audio"
+                path.write_bytes(sound)
+                samples, rate = decode(path)
+    except UserError as error:
+        raise UserError(error.what, where=name, hint=error.hint) from error
+    return samples, _checked_rate(rate, name)
+
+
+def _checked_rate(rate: float, name: str) -> int:
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE or rate != int(rate):  # NaN is in no range
+        hint = f"whole Hz from {LOWEST_RATE:,} to {HIGHEST_RATE:,}"
+        raise UserError(f"a rate of {rate:g} Hz is none of a recording", where=name, hint=hint)
+    return int(rate)
+
+
+def _checked_samples(samples: np.ndarray, name: str) -> np.ndarray:
+    samples = np.asarray(samples, dtype=np.float32)
+    if samples.ndim != 1:
+        hint = "mix the channels down, or keep the one of the chest piece"
+        raise UserError(f"samples of shape {list(samples.shape)} are not one channel", where=name, hint=hint)
+    if not len(samples):
+        raise UserError("holds no sound (0 samples)", where=name)
+    if not np.isfinite(samples).all():
+        raise UserError("holds samples that are NaN or infinite", where=name)
+    if (largest := float(np.abs(samples).max())) > LARGEST_SAMPLE:
+        hint = "samples lie between -1 and 1: divide those of 16 bit by 32768"
+        raise UserError(f"has a sample of {largest:g}", where=name, hint=hint)
+    return samples
+
+
+def _checked(cycles: Sequence[tuple[float, float]], seconds: float, name: str) -> list[tuple[float, float]]:
+    if not cycles:
+        raise UserError("there is no cycle to classify", where=name, hint="give none at all to have windows cut")
+    for start, end in cycles:
+        if not 0 <= start < min(end, seconds):
+            raise UserError(f"no cycle from {start} to {end} s in {seconds:.2f} s of sound", where=name)
+    return list(cycles)
+
+
+def _note(heard: np.ndarray, start: float, end: float, seconds: float, spec: Any) -> str:
+    """What makes a cycle's probabilities doubtful, from its own samples."""
+    length = min(end, seconds) - start
+    notes = []
+    if not len(heard) or float(np.abs(heard).max()) < SILENCE:
+        notes.append("silence")
+    if length < SHORTEST:
+        notes.append(f"only {1000 * length:.0f} ms of sound")
+    if length > spec.seconds + 1e-6:
+        notes.append(f"only its {spec.keep} {spec.seconds:g} s are heard")
+    if end > seconds + LATEST:
+        notes.append(f"ends {end - seconds:.1f} s after the recording")
+    return "; ".join(notes)

@@ -34,7 +34,7 @@ def build_optimizer(
             trained, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=fused
         )
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
-    return kind(trained, lr=config.lr, weight_decay=config.weight_decay, fused=fused)
+    return kind(trained, lr=config.lr, weight_decay=config.weight_decay, amsgrad=config.amsgrad, fused=fused)
 
 
 class Schedule:
@@ -44,6 +44,8 @@ class Schedule:
     lr * decay_rate^3, so epoch 1 is already below lr and epoch E is at the floor (Patch-Mix). ``step`` is lr times
     decay_rate for each of `decay_epochs` that lies strictly before the epoch. ``one_cycle`` is set once a step:
     PyTorch's `OneCycleLR` with its defaults, of which the cycle of the momentum is left out. ``constant`` is lr.
+    ``warmup_cosine`` is set once a step: linear from lr / 10 to lr over the first `warmup_share` of all steps, then
+    half a cosine wave to `lowest_lr`, which the step after the last would have.
 
     A warm-up of W epochs rises linearly, step by step, from lr / 10 to the rate that the schedule has in epoch W.
     """
@@ -69,6 +71,8 @@ class Schedule:
         done = (epoch - 1) * self.steps_per_epoch + step
         if self.config.schedule == "one_cycle":
             return self._one_cycle(done)
+        if self.config.schedule == "warmup_cosine":
+            return self._warmup_cosine(done)
         warmup = self.config.warmup_epochs
         if epoch <= warmup:
             start, end = WARMUP_START * self.config.lr, self._by_epoch(warmup)
@@ -82,6 +86,13 @@ class Schedule:
         if self.config.schedule == "step":
             return lr * self.config.decay_rate ** sum(epoch > last for last in self.config.decay_epochs)
         return _cosine(lr, lr * self.config.decay_rate**COSINE_DECAYS, epoch / self.epochs)
+
+    def _warmup_cosine(self, done: int) -> float:
+        lr, steps = self.config.lr, self.epochs * self.steps_per_epoch
+        rising = int(steps * self.config.warmup_share)
+        if done < rising:
+            return lr * (WARMUP_START + (1 - WARMUP_START) * done / rising)
+        return _cosine(lr, self.config.lowest_lr, (done - rising) / (steps - rising))
 
     def _one_cycle(self, done: int) -> float:
         lr, last = self.config.lr, self.epochs * self.steps_per_epoch - 1

@@ -82,7 +82,7 @@ def rescore(
     table = store.split(config.dataset, split, task=config.task)
     data = load_fold(store, config, table, fold, seed, cache)
     place = torch.device(device)
-    model = build_model(config.model, config.feature.shape, data.classes)
+    model = build_model(config.model, config.feature.shape, data.classes, scalars=config.feature.scalars)
     report = load_checkpoint(model, weights)
     model.to(place).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.eval()

@@ -7,23 +7,36 @@ import torch
 from torch import Tensor
 
 from workers.augment.concatenate import Joined, plan_pairs
+from workers.augment.splice import Spliced, plan_splices
 from workers.config import TrainingConfig
 from workers.data import FoldData
 
 
 class Sampling:
-    """The training side's items: its cycles, then the pairs of concatenation augmentation.
+    """The training side's items: its cycles, then the pairs of concatenation augmentation or what is made of events.
 
     Args:
         config: batches, sampler, and how far classes are grown.
         data: the fold.
-        generator: draws the pairs.
+        generator: draws the pairs, or what is made of events.
     """
 
     def __init__(self, config: TrainingConfig, data: FoldData, generator: torch.Generator) -> None:
         self.config = config
         labels = data.labels[data.train]
-        self.joined: Joined | None = plan_pairs(labels, config.concat_scale, generator) if config.concat_scale else None
+        self.joined: Joined | Spliced | None = None
+        if config.concat_scale:
+            self.joined = plan_pairs(labels, config.concat_scale, generator)
+        elif data.events is not None:
+            self.joined = plan_splices(
+                labels,
+                data.own_frames[data.train],
+                data.events,
+                scale=config.event_scale,
+                seconds=data.seconds,
+                frames=data.values.shape[-2],
+                generator=generator,
+            )
         own = torch.from_numpy(labels)
         self.labels = own if self.joined is None else torch.cat([own, self.joined.labels])
         self.class_counts: np.ndarray = np.bincount(self.labels.numpy(), minlength=data.classes)

@@ -11,7 +11,7 @@ import hashlib
 from pathlib import Path
 
 VERSION = 2
-DIGEST = "f4a73789360c1f4c"
+DIGEST = "256b127159466076"
 
 MODULES = (
     "augment/*.py",
@@ -23,6 +23,8 @@ MODULES = (
     "data.py",
     "device.py",
     "evaluation.py",
+    "events.py",
+    "inputs.py",
     "optimisation.py",
     "sampling.py",
     "sealed.py",

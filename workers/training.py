@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from feature_store.statistics import moments
-from workers.augment import build_augment
+from workers.augment import augmented, build_augment
 from workers.averaging import build_averaging
 from workers.checkpoint import CheckpointFolder
 from workers.config import ExperimentConfig
@@ -128,7 +128,7 @@ def train_fold(
     with determinism(config.training.deterministic):
         run = _Run(config, data, seed, torch.device(device), pretrained, started, on_test_read)
         run.resume(checkpoint)
-        while run.epoch < config.training.epochs:
+        while run.epoch < config.training.epochs and not run.stale:
             record = run.train_epoch(should_stop)
             run.choose(record)
             run.epochs.append(record)
@@ -155,7 +155,7 @@ class _Run:
         torch.manual_seed(seed)  # initialisation and dropout
         self.generator = torch.Generator().manual_seed(seed)  # order, mixing, masks: on the CPU, so equal everywhere
         shape = config.feature.shape
-        self.model = build_model(config.model, shape, data.classes, pretrained)
+        self.model = build_model(config.model, shape, data.classes, pretrained, scalars=config.feature.scalars)
         # channels last halves the time of convolutions on a CPU
         self.model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.sampling = Sampling(config.training, data, self.generator)
@@ -163,9 +163,10 @@ class _Run:
         self.held_out = Rows(data, "validation", device)
         self.test = SealedSide(data, device, on_test_read)
         if config.model.standardize == "train":
-            cycles = data.values if data.values.ndim == 3 else data.values[:, 0]  # without their augmented copies
-            _, *statistics = moments(cycles, data.train)
+            _, *statistics = moments(data.originals, data.train)
             self.model.set_statistics(*statistics)
+        if data.scalars is not None:
+            self.model.set_scalar_statistics(torch.from_numpy(data.scalars[data.train]))
         counts = self.sampling.class_counts
         self.objective = build_objective(config.objective, self.model.feature_dim, counts).to(device)
         self.augment = build_augment(config.augment, shape)
@@ -190,6 +191,7 @@ class _Run:
         """One epoch of training batches, in a new order."""
         begun = time.perf_counter()
         self.epoch += 1
+        self.objective.begin_epoch(self.epoch)
         self.trained.train()
         totals: dict[str, Tensor] = {}
         batches = self.sampling.epoch(self.generator)
@@ -205,17 +207,18 @@ class _Run:
         means = {name: float(value) / len(batches) for name, value in totals.items()}
         if not np.isfinite(means["total"]):
             raise Diverged(f"the loss is {means['total']} in epoch {self.epoch}: lower optim.lr or raise tau")
-        return {
+        record = {
             "epoch": self.epoch,
             "train_loss": means.pop("total"),
             "parts": means,
             "lr": rate,
             "seconds": round(time.perf_counter() - begun, 4),
         }
+        return record | ({"notes": notes} if (notes := self.objective.notes(means)) else {})
 
     def _step(self, batch: Tensor) -> dict[str, Tensor]:
         x, y = self.rows.take(batch, self.generator)
-        x = self.augment(x, self.generator)
+        x = augmented(x, self.augment, self.generator)
         with self.autocast():
             loss = self.loss(self.model, x, y, self.generator)
         self.optimizer.zero_grad(set_to_none=True)
@@ -228,6 +231,12 @@ class _Run:
 
     # --- choosing an epoch ---
 
+    @property
+    def stale(self) -> bool:
+        """Whether the held-out patients have heard nothing better for `training.patience` epochs."""
+        patience = self.config.training.patience
+        return patience is not None and self.epoch - self.validation.epoch >= patience
+
     def choose(self, record: dict[str, Any]) -> None:
         """Score the held-out patients, and the test side where it is watched; nothing flows back from either."""
         record["validation"] = self._offer(self.held_out, self.validation)
@@ -237,10 +246,10 @@ class _Run:
     def _offer(self, rows: Rows, chosen: Chosen) -> dict[str, float]:
         """Score a side and keep the epoch if it is the best so far that hears enough."""
         metrics = evaluate(self._predict(rows), rows.labels.cpu().numpy())
-        score: Score = getattr(metrics, self.config.training.metric)
+        score: Score = metrics.score_for(self.config.training.metric)
         if score.sensitivity > self.config.training.min_sensitivity or not self.config.training.min_sensitivity:
-            chosen.offer(self.epoch, score.score, self._weights)
-        return score.model_dump()
+            chosen.offer(self.epoch, metrics.value(self.config.training.metric), self._weights)
+        return score.model_dump() | {"accuracy": metrics.accuracy, "uar": metrics.uar}
 
     @torch.inference_mode()
     def _predict(self, rows: Rows) -> np.ndarray:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import pyarrow as pa
 
+from feature_store.errors import UserError
 from feature_store.splits import SplitTable
 
 SYNTHETIC_MARK = "SYNTHETIC"
 
 SideKey = tuple[str, int, str]  # split, fold, side
+EVENT_KINDS = ("crackle", "wheeze")
 
 
 class SideCounts(NamedTuple):
@@ -24,6 +26,15 @@ class SideCounts(NamedTuple):
     recordings: int
     cycles: int
     classes: tuple[int, ...]
+
+
+class Event(NamedTuple):
+    """An annotated sound within a recording: from start to end in seconds, and one of `EVENT_KINDS`."""
+
+    recording: str
+    start: float
+    end: float
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,9 @@ class Recording:
         name: the recording's name in its corrected spelling, without suffix.
         audio: the audio file; None where only the annotation is at hand.
         annotation: the file that the cycles were read from.
-        annotation_hash: SHA-256 of the annotation's content (times and labels), independent of spelling and line ends.
+        annotation_hash: SHA-256 of the annotation's content (times, labels and `table`), independent of spelling and
+            line ends.
+        table: numbers that the corpus knows of the recording beside its sound, for features with a `table`; or none.
     """
 
     name: str
@@ -68,6 +81,7 @@ class Recording:
     annotation: Path | None
     cycles: tuple[Cycle, ...]
     annotation_hash: str
+    table: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,6 +102,23 @@ class Problem:
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}"
         return f"{text} ({self.hint})" if self.hint else text
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Clips without labels that a contest wants classified, and how it wants to be told.
+
+    Attributes:
+        columns: of the submission: the clip's name, its class; None where it has no header.
+        clips: each clip's name in the contest's list, in its order, and its audio.
+        codes: how each class of a task is written.
+        tables: as `Recording.table`, by the clips' names.
+    """
+
+    columns: tuple[str, str] | None
+    clips: tuple[tuple[str, Path], ...]
+    codes: dict[str, tuple[str, ...]]
+    tables: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 class Corpus(ABC):
@@ -130,6 +161,14 @@ class Corpus(ABC):
         """Counts that the corpus at hand must reproduce, where they are known; the audit compares them."""
         return {}
 
+    def contest(self) -> Contest:
+        """The clips of a contest that go with the corpus.
+
+        Raises:
+            UserError: there is no contest, or its list or a clip of it cannot be used.
+        """
+        raise UserError(f"'{self.name}' is no contest's: there is nothing to submit", where=str(self.root))
+
     @property
     def recordings_listed(self) -> int:
         """How many recordings the complete corpus has, as far as its own lists say."""
@@ -152,6 +191,10 @@ class Corpus(ABC):
         columns |= {field: pa.array([getattr(c, field) for c in cycles], pa.float64()) for field in ("start", "end")}
         columns |= {task: pa.array([c.labels.get(task) for c in cycles], pa.int8()) for task in self.classes}
         return pa.table(columns)
+
+    def events(self) -> list[Event]:
+        """Annotated sounds within the good recordings; most corpora have none."""
+        return []
 
     def summary(self) -> dict[str, Any]:
         """Size of the corpus: recordings at hand and listed, patients, cycles, and whether it is synthetic."""

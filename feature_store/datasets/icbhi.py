@@ -10,13 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
+import pyarrow as pa
+
 from feature_store.datasets import icbhi_format as formats
 from feature_store.datasets.audio_header import read_header
-from feature_store.datasets.base import SYNTHETIC_MARK, Corpus, Cycle, Problem, Recording, SideCounts, SideKey
+from feature_store.datasets.base import SYNTHETIC_MARK, Corpus, Cycle, Event, Problem, Recording, SideCounts, SideKey
+from feature_store.datasets.icbhi_events import read_events
 from feature_store.datasets.icbhi_folder import LISTS, IcbhiFolder
 from feature_store.datasets.icbhi_published import COMPLETE, PUBLISHED
 from feature_store.errors import UserError
-from feature_store.splits import SplitTable
+from feature_store.splits import COMPAT, SplitTable
 
 END_TOLERANCE = 1e-3  # seconds by which a cycle may end after the file: annotations are written in milliseconds
 SHOWN = 5  # names that a problem of many recordings lists
@@ -62,6 +65,9 @@ class IcbhiCorpus(Corpus):
             where, what = str(self._folder.recordings), "there is no audio, only annotations: counts, but no features"
             self.problems.append(Problem("warning", where, what))
         self._scan()
+        places = (self.root, self._folder.recordings, self._folder.recordings.parent)
+        self._events, problems = read_events(places, [recording.name for recording in self.recordings])
+        self.problems += problems
 
     @property
     def recordings_listed(self) -> int:
@@ -80,6 +86,18 @@ class IcbhiCorpus(Corpus):
         stem = formats.Stem(*recording.name.split("_"))
         return self.demographics.get(recording.patient, unknown).vector(stem, missing_sex)
 
+    def cycle_table(self) -> pa.Table:
+        """One row a cycle, with `sex` (M or F) and `age` (years) of its patient; null where the list does not say."""
+        table = super().cycle_table()
+        who = [self.demographics.get(patient) for patient in table["patient"].to_pylist()]
+        sex, age = ([getattr(one, column, None) for one in who] for column in ("sex", "age"))
+        table = table.append_column("sex", pa.array(sex, pa.string()))
+        return table.append_column("age", pa.array(age, pa.float64()))
+
+    def events(self) -> list[Event]:
+        """Those of a folder `events` beside the recordings; empty where there is none."""
+        return self._events
+
     def published_counts(self) -> dict[SideKey, SideCounts]:
         """What the complete database must count to; empty for a part of it and for a synthetic one."""
         return {} if self.synthetic or len(self.recordings) != COMPLETE else PUBLISHED
@@ -91,6 +109,7 @@ class IcbhiCorpus(Corpus):
         ``official-no-overlap``: without the training recordings of patients who are on both sides.
         ``official-patient-test``: every recording of a patient with a test recording is test, the rest is train.
         ``five-fold``: fold k tests the patients of fold k and trains on the others.
+        ``compat-official-patient-expanded``: CycleGuardian's, which leaks; see `compat_patient_expanded`.
 
         Who is on both sides is read from the whole list, also where some of the recordings are missing.
 
@@ -114,7 +133,8 @@ class IcbhiCorpus(Corpus):
         splits = {split.name: split for split in (official, no_overlap, patient_test)}
         if self.folds:
             splits["five-fold"] = self._five_folds()
-        return splits
+        leaking = self.compat_patient_expanded()
+        return splits | {leaking.name: leaking}
 
     def compat_patient_expanded(self) -> SplitTable:
         """A defect of the CycleGuardian system, kept for comparison: the official split, expanded to patients.
@@ -124,7 +144,7 @@ class IcbhiCorpus(Corpus):
         """
         on = {side: {_patient(name) for name, s in self.sides.items() if s == side} for side in ("train", "test")}
         sides = {side: [c.cycle_id for c in self.cycles() if c.patient in on[side]] for side in on}
-        return SplitTable.of_sides("compat-official-patient-expanded", {0: sides})
+        return SplitTable.of_sides(f"{COMPAT}official-patient-expanded", {0: sides})
 
     def _split(self, name: str, side_of: Callable[[Recording], str | None]) -> SplitTable:
         sides: dict[str, list[str]] = {"train": [], "test": []}

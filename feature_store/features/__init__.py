@@ -9,19 +9,29 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from feature_store.errors import UserError, nearest
 from feature_store.features.fbank import FbankSpec
+from feature_store.features.hybrid import HybridSpec
 from feature_store.features.mel import MelSpec
 from feature_store.features.mel_db import MelDbSpec
+from feature_store.features.mfcc import MfccSpec
+from feature_store.features.phase9 import Phase9Spec
 from feature_store.features.spec import Spec
 
 __all__ = ["NAMED", "FeatureSpec", "Spec", "resolve_feature"]
 
-FeatureSpec = Annotated[FbankSpec | MelSpec | MelDbSpec, Field(discriminator="kind")]
+FeatureSpec = Annotated[
+    FbankSpec | HybridSpec | MelSpec | MelDbSpec | MfccSpec | Phase9Spec, Field(discriminator="kind")
+]
 
 NAMED: dict[str, Spec] = {
     "fbank": FbankSpec(),
     "fbank-small": FbankSpec(seconds=5.0, n_mels=64, shift_ms=20.0),
+    "hybrid": HybridSpec(),
+    "hybrid-augmented": HybridSpec(copies=1, copy_of="cycle"),
     "mel": MelSpec(),
     "mel-db": MelDbSpec(),
+    "mfcc": MfccSpec(),
+    **{f"voice-mfcc{size}": MfccSpec(n_mfcc=size, table=44) for size in (13, 17, 21, 30, 50)},
+    "phase9": Phase9Spec(),
 }
 
 

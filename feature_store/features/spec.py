@@ -34,6 +34,10 @@ class Spec(BaseModel):
         description="how a shorter cycle is filled: by itself, by silence, by augmented copies of itself, or not at "
         "all (stretch: its spectrogram is enlarged, as Patch-Mix's release does for `aug`)",
     )
+    denoise: float = Field(
+        default=0.0, ge=0, le=10, description="wavelet denoising of each cycle, in universal thresholds; 0: none"
+    )
+    keep: Literal["first", "last"] = Field(default="first", description="the end of a longer cycle that is heard")
     band_pass: tuple[float, float] | None = Field(
         default=None,
         description="edges of a Butterworth filter over the whole recording, Hz; 200 to 1800 in RespireNet",
@@ -43,6 +47,14 @@ class Spec(BaseModel):
     )
     copies: int = Field(
         default=0, ge=0, le=16, description="augmented copies stored beside every cycle, for training only"
+    )
+    copy_of: Literal["previous", "cycle"] = Field(
+        default="previous",
+        description="what a copy is made of by one operator: the copy before it, fitted as a cycle is (Patch-Mix), or "
+        "the cycle, filled up on a random side (CycleGuardian)",
+    )
+    table: int = Field(
+        default=0, ge=0, le=4096, description="numbers beside each sound that the corpus gives; 44 for aicup-voice"
     )
     dtype: Literal["float32", "float16"] = Field(default="float32", description="type of the stored values")
 
@@ -61,7 +73,17 @@ class Spec(BaseModel):
     @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """Shape of one cycle's values, time first: ``(frames, bins)``."""
+        """Shape of one cycle's values, time first: ``(frames, bins)``, or ``(channels, frames, bins)``."""
+
+    @property
+    def channels(self) -> int | None:
+        """Maps of a cycle that lie over each other; None where its values are a single map without that axis."""
+        return self.shape[0] if len(self.shape) == 3 else None
+
+    @property
+    def scalars(self) -> int:
+        """Numbers of a cycle that stand beside its values: those of `describe`, then `table` of the corpus."""
+        return self.table
 
     @property
     @abstractmethod
@@ -70,7 +92,11 @@ class Spec(BaseModel):
 
     @abstractmethod
     def transform(self, waveform: np.ndarray) -> np.ndarray:
-        """One waveform ``[samples]`` of `shortest` samples or more to ``[frames, bins]`` float32."""
+        """One waveform ``[samples]`` of `shortest` samples or more to `shape`, or with `pad` stretch to its own."""
+
+    def describe(self, waveform: np.ndarray) -> np.ndarray:
+        """The numbers of one waveform ``[samples]``, without the corpus' own: ``[scalars - table]`` float32."""
+        return np.empty(0, np.float32)
 
     def compute(self, waveforms: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
         """Waveforms ``[batch, samples]`` float32 in [-1, 1] to values ``[batch, *shape]`` float32.
@@ -86,6 +112,26 @@ class Spec(BaseModel):
         for row, waveform in zip(values, waveforms, strict=True):  # one at a time stays in the processor's cache
             row[:] = self._compute_one(waveform)
         return values
+
+    def compute_scalars(
+        self, waveforms: Sequence[np.ndarray] | np.ndarray, table: Sequence[float] = ()
+    ) -> np.ndarray | None:
+        """The numbers beside the values of each waveform, ``[batch, scalars]`` float32; None where there are none.
+
+        Args:
+            waveforms: of one recording.
+            table: what the corpus knows of the recording, if the feature takes it.
+
+        Raises:
+            UserError: the recording has less or more of it than the feature takes.
+        """
+        if not self.scalars:
+            return None
+        if self.table and len(table) != self.table:
+            what = f"the feature takes {self.table} numbers beside each sound, and there are {len(table)}"
+            raise UserError(what, hint="a corpus brings them with its recordings, as many as feature.table says")
+        own = np.asarray(table[: self.table], np.float32)
+        return np.stack([np.concatenate([self.describe(waveform), own]) for waveform in waveforms])
 
     def _compute_one(self, waveform: np.ndarray) -> np.ndarray:
         if self.pad != "stretch" and len(waveform) != self.samples:

@@ -33,7 +33,9 @@ def check(
         str | None, typer.Option(help="Task whose classes the split table shows (default: the first).")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
-    all_problems: Annotated[bool, typer.Option("--all", help=f"List every problem, not {SHOWN} of a kind.")] = False,
+    all_problems: Annotated[
+        bool, typer.Option("--all", help=f"List every problem and shared patient, not {SHOWN} of a kind.")
+    ] = False,
 ) -> None:
     """Count recordings, cycles and labels; name broken files; find patients on both sides of a split.
 
@@ -87,7 +89,7 @@ def _print(report: AuditReport, task: str, all_problems: bool) -> None:
         _print_table(f"Splits, classes of {task}", _side_table(report, task))
     where = f" of split {report.sides[0].split}" if report.sides else ""
     _print_table(f"Devices{where}: cycles / recordings / patients", _device_table(report))
-    _print_leakage(report)
+    _print_leakage(report, all_problems)
     _print_published(report)
     _print_problems(report, all_problems)
 
@@ -135,7 +137,7 @@ def _device_table(report: AuditReport) -> Table:
     return table
 
 
-def _print_leakage(report: AuditReport) -> None:
+def _print_leakage(report: AuditReport, everyone: bool) -> None:
     if not report.overlaps:
         return
     leaking = [overlap for overlap in report.overlaps if overlap.patients]
@@ -144,13 +146,26 @@ def _print_leakage(report: AuditReport) -> None:
     if leaking:
         table = _table("split", "fold", "patient", numbers=["train", "test"])
         for overlap in leaking:
-            for row in overlap.patients:
+            for row in overlap.patients if everyone else overlap.patients[:SHOWN]:
                 train, test = (
                     f"{row.train_cycles} / {row.train_recordings}",
                     f"{row.test_cycles} / {row.test_recordings}",
                 )
                 table.add_row(overlap.split, str(overlap.fold), row.patient, train, test)
         _print_table("Patients on both sides: cycles / recordings", table)
+        tested = {(side.split, side.fold): side.cycles for side in report.sides if side.side == "test"}
+        for overlap in leaking:
+            all_tested, shared = tested[overlap.split, overlap.fold], sum(row.test_cycles for row in overlap.patients)
+            count = f"{overlap.split}, fold {overlap.fold}: {len(overlap.patients)} on both sides"
+            of_all = f"{shared:,} of {all_tested:,} tested cycles are theirs ({shared / all_tested:.1%})"
+            out.print(f"{count}; {of_all}.", highlight=False)
+        if not everyone and any(len(overlap.patients) > SHOWN for overlap in leaking):
+            out.print(f"Only {SHOWN} of a fold are shown (--all lists them).")
+        out.print()
+        for overlap in leaking:
+            if twice := overlap.recordings_on_both_sides:
+                what = f"{twice} recordings are trained and tested on in {overlap.split}: its Scores are never ranked."
+                out.print(f"[yellow]{what}[/yellow]\n", highlight=False)
     if clean:
         out.print(f"No patient is on both sides of {', '.join(clean)}.\n", highlight=False)
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from orchestrator.ensembles import Interval, Standing
     from workers.ensembles import EnsembleResult
 
+SHOWN = 5  # patients that a warning names
+
 
 def ensemble(
     results: Annotated[
@@ -122,8 +124,9 @@ def _warnings(made: EnsembleResult) -> list[str]:
         found.append("Synthetic sounds: these Scores say nothing about lungs.")
     elif made.recordings < made.recordings_listed:
         found.append(f"Partial database: {made.recordings} of {made.recordings_listed} recordings.")
-    if made.patients_on_both_sides:
-        found.append(f"Patients on both sides of the split: {' and '.join(made.patients_on_both_sides)}.")
+    if shared := made.patients_on_both_sides:
+        names = " and ".join(shared) if len(shared) <= SHOWN else f"{len(shared)}, the first is {shared[0]}"
+        found.append(f"Patients on both sides of the split: {names}.")
     if made.compat:
         found.append(f"Copies a source system's defect: {', '.join(made.compat)}.")
     return found

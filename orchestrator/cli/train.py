@@ -100,6 +100,8 @@ def _line(fold: int, seed: int, record: dict[str, Any]) -> None:
         f"held-out Score {held_out['score']:.2f}, {record['seconds']:.1f} s",
         highlight=False,
     )
+    for note in record.get("notes", ()):
+        err.print(f"[yellow]note:[/yellow] {note}", highlight=False)
 
 
 def _tell(result: FoldResult) -> None:

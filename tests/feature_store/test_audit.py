@@ -63,24 +63,23 @@ def test_devices_by_side(report):
 
 
 def test_leakage_is_of_two_patients_of_the_official_split(report):
-    leaking = {(o.split, o.fold): o.patients for o in report.overlaps if o.patients}
-    assert list(leaking) == [("official", 0)]
+    leaking = {(o.split, o.fold): o for o in report.overlaps if o.patients}
+    assert list(leaking) == [("official", 0), ("compat-official-patient-expanded", 0)]
     found = {
         p.patient: (p.train_recordings, p.train_cycles, p.test_recordings, p.test_cycles)
-        for p in leaking["official", 0]
+        for p in leaking["official", 0].patients
     }
     assert found == {"156": (9, 69, 8, 61), "218": (4, 48, 4, 59)}
-    assert all(o.recordings_on_both_sides == 0 for o in report.overlaps)
+    assert leaking["official", 0].recordings_on_both_sides == 0
 
 
-def test_leakage_detector_finds_recordings_that_are_on_both_sides(shared_data):
-    class Leaking(IcbhiCorpus):
-        def splits(self):
-            split = self.compat_patient_expanded()
-            return {split.name: split}
-
-    [overlap] = audit(Leaking(shared_data / "icbhi" / "all_920_annotations")).overlaps
+def test_D10_leakage_of_the_split_expanded_to_patients_is_of_25_recordings(report):
+    [overlap] = [o for o in report.overlaps if o.split == "compat-official-patient-expanded"]
     assert overlap.recordings_on_both_sides == 25
+    twice = [(p.patient, p.train_recordings, p.train_cycles) for p in overlap.patients]
+    assert twice == [(p.patient, p.test_recordings, p.test_cycles) for p in overlap.patients]
+    assert sum(cycles for _, _, cycles in twice) == 237
+    assert [o.split for o in report.overlaps if o.recordings_on_both_sides] == [overlap.split]
 
 
 def test_published_counts_agree_and_a_changed_annotation_is_found(report, shared_data, tmp_path):
@@ -105,7 +104,7 @@ def test_partial_database(shared_data):
     report = audit(IcbhiCorpus(shared_data / "icbhi" / "audio"))
     assert report.completeness == "partial: 199 of 920"
     assert report.audio and not report.complete and report.published == []
-    assert [p.patient for o in report.overlaps for p in o.patients] == ["218"]
+    assert [p.patient for o in report.overlaps for p in o.patients] == ["218", "218"]
 
 
 def test_no_split_file_is_one_problem(shared_data, tmp_path):

@@ -60,7 +60,7 @@ def test_D20_a_build_stretches_and_fills_as_inference_does(root: Path) -> None:
     assert recording.audio
     for pad in ("augment", "stretch"):
         spec = SPEC.model_copy(update={"pad": pad, "seconds": 6.0, "band_pass": (100.0, 1800.0)})
-        values = compute_recording(recording, spec)
+        values, _ = compute_recording(recording, spec)
         waveform = load_recording(recording.audio, spec.sample_rate, spec.fade_seconds, spec.band_pass)
         for row, cycle in zip(values, recording.cycles, strict=True):
             alone = spec.compute(cut_cycles(waveform, [(cycle.start, cycle.end)], spec))

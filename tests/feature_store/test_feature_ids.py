@@ -11,14 +11,25 @@ from feature_store.features import NAMED, FbankSpec, MelDbSpec, MelSpec, resolve
 
 COMMON = {
     "fade_seconds": 0.0625, "pad": "repeat", "band_pass": None, "clip_blank": False, "copies": 0, "dtype": "float32",
+    "denoise": 0.0, "keep": "first", "copy_of": "previous", "table": 0,
+}  # fmt: skip
+HYBRID = {
+    "kind": "hybrid", "sample_rate": 22000, "seconds": 8.0, "bins": 84, "hop": 256, "n_fft": 1024, "mel_window": 1000,
+    "bins_per_octave": 12, "low_hz": 32.7, "high_hz": 3000.0, **COMMON, "fade_seconds": 0.0, "keep": "last",
 }  # fmt: skip
 FBANK = {
     "kind": "fbank", "sample_rate": 16000, "seconds": 8.0, "n_mels": 128, "frame_ms": 25.0, "shift_ms": 10.0,
     "low_hz": 20.0, "high_hz": 0.0, "preemphasis": 0.97, "mean": -4.2677393, "std": 4.5689974, **COMMON,
 }  # fmt: skip
+MFCC = {
+    "kind": "mfcc", "sample_rate": 44100, "seconds": 1.0, "n_mfcc": 13, "window_ms": 16.0, "shift_ms": 8.0, **COMMON,
+    "fade_seconds": 0.0,
+}  # fmt: skip
 PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
     "fbank": ("fbank-f1d4e1f899cb", FBANK),
     "fbank-small": ("fbank-4f23b3caf400", {**FBANK, "seconds": 5.0, "n_mels": 64, "shift_ms": 20.0}),
+    "hybrid": ("hybrid-ab776c0750e2", HYBRID),
+    "hybrid-augmented": ("hybrid-d0997e948311", {**HYBRID, "copies": 1, "copy_of": "cycle"}),
     "mel": (
         "mel-e5d90e6b7af9",
         {
@@ -33,11 +44,27 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
             "low_hz": 50.0, "high_hz": 2000.0, **COMMON,
         },
     ),
+    "mfcc": ("mfcc-b40b6e1fa2b4", MFCC),
+    **{
+        f"voice-mfcc{size}": (f"mfcc-{digits}", {**MFCC, "n_mfcc": size, "table": 44})
+        for size, digits in {
+            13: "f8233532071d", 17: "35dccf2c7479", 21: "eea38041f8a9", 30: "0bd5c9806066",
+            50: "fac9440d908f",
+        }.items()
+    },
+    "phase9": (
+        "phase9-c650c4d05c83",
+        {
+            "kind": "phase9", "sample_rate": 16000, "seconds": 1.0, "ninth": "lpc", "lpc_frames": "aligned", **COMMON,
+            "fade_seconds": 0.0, "pad": "zero",
+        },
+    ),
 }  # fmt: skip
 CHANGED: dict[str, Any] = {
     "sample_rate": 48000, "seconds": 5.0, "fade_seconds": 0.0, "pad": "zero", "dtype": "float16", "n_mels": 64,
     "frame_ms": 30.0, "shift_ms": 20.0, "low_hz": 55.0, "high_hz": 7000.0, "preemphasis": 0.9, "mean": 0.0, "std": 1.0,
     "n_fft": 2048, "window": 1024, "hop": 256, "band_pass": (200.0, 1800.0), "clip_blank": True, "copies": 3,
+    "denoise": 1.0, "keep": "last", "copy_of": "cycle", "table": 44,
 }  # fmt: skip
 
 

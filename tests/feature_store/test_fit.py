@@ -194,7 +194,7 @@ def test_D24_a_band_that_is_none_is_refused(kind: str, band: tuple[float, float]
         resolve_feature({"kind": kind, "band_pass": band})
 
 
-def test_no_named_feature_filters_or_copies() -> None:
-    assert {(spec.band_pass, spec.clip_blank, spec.copies, spec.pad) for spec in NAMED.values()} == {
-        (None, False, 0, "repeat")
-    }
+def test_named_features_filter_nothing_and_one_has_copies() -> None:
+    assert {(spec.band_pass, spec.clip_blank, spec.denoise) for spec in NAMED.values()} == {(None, False, 0.0)}
+    assert [name for name, spec in NAMED.items() if spec.copies] == ["hybrid-augmented"]
+    assert [name for name, spec in NAMED.items() if spec.pad != "repeat"] == ["phase9"]

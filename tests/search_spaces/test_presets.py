@@ -96,8 +96,8 @@ def test_O5_a_preset_dumps_the_published_values(name: str) -> None:
 
 
 def test_the_three_presets_are_there_and_say_what_they_are() -> None:
-    assert preset_names() == sorted(OBJECTIVES)
-    assert all("Bae et al., 2023" in preset_description(name) for name in preset_names())
+    assert [name for name in preset_names() if name.startswith("icbhi_")] == sorted(OBJECTIVES)
+    assert all("Bae et al., 2023" in preset_description(name) for name in OBJECTIVES)
     assert not any(preset_description(name).startswith("#") for name in preset_names())
 
 
@@ -105,7 +105,7 @@ def test_a_header_names_the_switches_that_bring_the_defects_back() -> None:
     from search_spaces.presets import FOLDER
     from search_spaces.schema import override
 
-    for name in preset_names():
+    for name in OBJECTIVES:
         header = (FOLDER / f"{name}.yaml").read_text()
         switches = [line.split("--set ")[1].split()[0] for line in header.splitlines() if "--set " in line]
         assert len(switches) == 3
@@ -147,7 +147,7 @@ def test_a_file_is_laid_over_the_preset_that_it_names(tmp_path: Path) -> None:
     assert mapping["objective"] == {"name": "ce"}, "another objective replaces the preset's"
     assert config.model.model_dump()["size"] == "tiny" and config.model.pretrained is not None
     path.write_text("preset: icbhi_cl\n")
-    with pytest.raises(UserError, match="known: icbhi_ce") as caught:
+    with pytest.raises(UserError, match=r"known: .*icbhi_ce") as caught:
         config_mapping(str(path))
     assert caught.value.where == f"{path}, preset"
 

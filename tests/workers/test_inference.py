@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import resource
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,12 @@ import soundfile
 import torch
 from safetensors.torch import save
 
+from feature_store.audio import cut_cycles, fade, resample
 from feature_store.errors import UserError
-from feature_store.features import resolve_feature
+from feature_store.features import NAMED, resolve_feature
 from tests.conftest import TINY_FEATURE
 from workers.config import ExperimentConfig
-from workers.inference import CONFIG, SoundModel, windows, write_model
+from workers.inference import BATCH, CONFIG, SoundModel, Waveform, windows, write_model
 from workers.models import build_model
 
 CLASSES = ["normal", "crackle", "wheeze", "both"]
@@ -65,10 +68,11 @@ def test_probabilities_are_the_model_s_on_the_cycle_s_own_samples(
     with torch.no_grad():
         logits = model(values[:, None]).double().numpy()
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    for row, (span, found) in enumerate(zip(spans, predicted, strict=True)):
+    for row, (span, found) in enumerate(zip(spans, predicted.cycles, strict=True)):
         assert (found.start, found.end) == span
         assert found.probabilities == pytest.approx(expected[row], abs=1e-6)
-    assert not np.allclose(predicted[0].probabilities, predicted[1].probabilities, atol=1e-4)
+    first, second, _ = predicted.cycles
+    assert not np.allclose(first.probabilities, second.probabilities, atol=1e-4)
 
 
 def test_a_cycle_s_prediction_does_not_hang_on_its_neighbours(
@@ -77,19 +81,19 @@ def test_a_cycle_s_prediction_does_not_hang_on_its_neighbours(
     model = SoundModel(packed[0])
     spans = [(0.0, 0.7), (0.7, 3.1), (4.0, 5.0)]
     together = model.predict(recording, spans)
-    for span, one in zip(spans, together, strict=True):
-        assert model.predict(recording, [span])[0].probabilities == pytest.approx(one.probabilities, abs=1e-6)
-    assert model.predict(recording, []) == []
+    for span, one in zip(spans, together.cycles, strict=True):
+        (alone,) = model.predict(recording, [span]).cycles
+        assert alone.probabilities == pytest.approx(one.probabilities, abs=1e-6)
 
 
 def test_without_cycles_the_recording_is_cut_into_windows(
     packed: tuple[Path, ExperimentConfig, torch.nn.Module], recording: Path
 ) -> None:
     model = SoundModel(packed[0])
-    found = model.predict(recording)
+    found = model.predict(recording).cycles
     spans = [(one.start, one.end) for one in found]
     assert spans == pytest.approx(np.array([(0, 5 / 3), (5 / 3, 10 / 3), (10 / 3, 5)]))  # at most 2 s each
-    given = model.predict(recording, spans)
+    given = model.predict(recording, spans).cycles
     assert [one.probabilities.tolist() for one in found] == [one.probabilities.tolist() for one in given]
 
 
@@ -118,7 +122,7 @@ def test_a_cycle_annotated_past_the_end_is_cut_there(
     packed: tuple[Path, ExperimentConfig, torch.nn.Module], recording: Path
 ) -> None:
     model = SoundModel(packed[0])
-    past, exact = (model.predict(recording, [(4.0, end)])[0] for end in (5.02, 5.0))
+    past, exact = (model.predict(recording, [(4.0, end)]).cycles[0] for end in (5.02, 5.0))
     assert past.probabilities == pytest.approx(exact.probabilities, abs=1e-7)
 
 
@@ -140,3 +144,192 @@ def test_the_folder_says_what_it_is_without_a_pickle(packed: tuple[Path, Experim
     assert content["config"]["feature"] == config.feature.model_dump(mode="json")
     loaded = SoundModel(folder).model.state_dict()
     assert all(torch.equal(value, loaded[name]) for name, value in model.state_dict().items())
+
+
+def test_a_recording_s_probabilities_are_its_cycles_weighted_by_their_seconds(
+    packed: tuple[Path, ExperimentConfig, torch.nn.Module], recording: Path
+) -> None:
+    """What lies past the recording's end has no weight."""
+    said = SoundModel(packed[0]).predict(recording, [(0.0, 0.5), (0.5, 2.0), (4.0, 9.0)])
+    one, two, three = (cycle.probabilities for cycle in said.cycles)
+    assert said.probabilities == pytest.approx((0.5 * one + 1.5 * two + 1.0 * three) / 3.0, abs=1e-6)
+    assert said.seconds == 5.0 and said.rate == RATE
+
+
+def test_a_path_its_bytes_and_its_samples_say_the_same(
+    packed: tuple[Path, ExperimentConfig, torch.nn.Module], recording: Path
+) -> None:
+    model = SoundModel(packed[0])
+    samples, rate = soundfile.read(recording, dtype="float32")
+    expected = model.predict(recording)
+    for sound in (recording.read_bytes(), Waveform(samples, rate)):
+        found = model.predict(sound)
+        assert [(c.start, c.end) for c in found.cycles] == [(c.start, c.end) for c in expected.cycles]
+        assert found.probabilities.tolist() == expected.probabilities.tolist()
+
+
+def test_with_a_hop_windows_overlap_and_the_last_ends_with_the_recording(
+    packed: tuple[Path, ExperimentConfig, torch.nn.Module], recording: Path
+) -> None:
+    found = SoundModel(packed[0]).predict(recording, window=1.5, hop=1.0)
+    spans = [(one.start, one.end) for one in found.cycles]
+    assert spans == [(0.0, 1.5), (1.0, 2.5), (2.0, 3.5), (3.0, 4.5), (3.5, 5.0)]
+    assert windows(1.0, 2.0, 0.5) == [(0.0, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("window", "hop", "said"),
+    [
+        (2.5, None, "a window of 2.5 s does not fit the model .it hears 2 s at once"),
+        (0.0, None, "a window of 0 s"),
+        (float("nan"), None, "a window of nan s"),
+        (1.0, 1.5, "a hop of 1.5 s does not fit windows of 1 s"),
+        (None, 0.0, "a hop of 0 s"),
+        (None, 1e-6, "more than 100,000 windows"),
+    ],
+)
+def test_windows_that_make_no_sense_are_refused(
+    window: float | None,
+    hop: float | None,
+    said: str,
+    packed: tuple[Path, ExperimentConfig, torch.nn.Module],
+    recording: Path,
+) -> None:
+    with pytest.raises(UserError, match=said):
+        SoundModel(packed[0]).predict(recording, window=window, hop=hop)
+
+
+@pytest.mark.parametrize("rate", [4_000, 8_000, 11_025, 22_050, 44_100, 48_000, 96_000])
+def test_every_usual_rate_is_resampled_as_the_feature_store_does(
+    rate: int, packed: tuple[Path, ExperimentConfig, torch.nn.Module]
+) -> None:
+    samples = 0.1 * np.random.default_rng(rate).normal(size=3 * rate).astype(np.float32)
+    model, spec = SoundModel(packed[0]), resolve_feature(TINY_FEATURE)
+    waveform = fade(resample(samples, rate, RATE), round(spec.fade_seconds * RATE))
+    values = torch.from_numpy(spec.compute(cut_cycles(waveform, [(0.0, 1.5), (1.5, 3.0)], spec)))
+    with torch.no_grad():
+        expected = model.model(values[:, None]).softmax(dim=1).numpy()
+    found = model.predict(Waveform(samples, rate), [(0.0, 1.5), (1.5, 3.0)])
+    assert np.stack([one.probabilities for one in found.cycles]).tolist() == expected.tolist()
+    assert found.rate == rate and found.note == ""
+
+
+def test_an_odd_rate_costs_no_more_memory_than_its_neighbour(
+    packed: tuple[Path, ExperimentConfig, torch.nn.Module],
+) -> None:
+    """44,101 and 16,000 share no divisor: filters for the exact ratio would take 2.8 GB."""
+    time = np.arange(3 * 44_101) / 44_101
+    model = SoundModel(packed[0])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    odd, usual = (
+        model.predict(Waveform(0.1 * np.sin(2 * np.pi * 300 * time[: 3 * rate]), rate)) for rate in (44_101, 44_100)
+    )
+    assert odd.probabilities == pytest.approx(usual.probabilities, abs=1e-3)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KiB
+
+
+@pytest.mark.parametrize("rate", [0, -16_000, 999, 2e6, float("nan"), float("inf"), 16_000.5])
+def test_an_absurd_rate_is_refused(rate: float, packed: tuple[Path, ExperimentConfig, torch.nn.Module]) -> None:
+    with pytest.raises(UserError, match=r"row 3: a rate of .* Hz is none of a recording"):
+        SoundModel(packed[0]).predict(Waveform(np.zeros(16_000, np.float32), rate), name="row 3")
+
+
+@pytest.mark.parametrize(
+    ("samples", "said"),
+    [
+        (np.zeros((2, 100)), "not one channel .mix"),
+        (np.zeros(0), "holds no sound"),
+        (np.array([0.0, np.nan]), "NaN or infinite"),
+        (np.array([0, 20_000, -3]), "divide those of 16 bit by 32768"),
+    ],
+)
+def test_samples_that_are_no_recording_are_refused(
+    samples: np.ndarray, said: str, packed: tuple[Path, ExperimentConfig, torch.nn.Module]
+) -> None:
+    with pytest.raises(UserError, match=said):
+        SoundModel(packed[0]).predict(Waveform(samples, RATE))
+
+
+def test_stereo_is_refused_with_what_to_do(
+    packed: tuple[Path, ExperimentConfig, torch.nn.Module], tmp_path: Path
+) -> None:
+    soundfile.write(tmp_path / "stereo.wav", np.zeros((RATE, 2)), RATE)
+    for sound in (tmp_path / "stereo.wav", (tmp_path / "stereo.wav").read_bytes()):
+        with pytest.raises(UserError, match=r"2 channels; recordings are mono .mix it down"):
+            SoundModel(packed[0]).predict(sound)
+
+
+def test_silence_and_ten_milliseconds_have_finite_probabilities_and_a_note(
+    packed: tuple[Path, ExperimentConfig, torch.nn.Module],
+) -> None:
+    model = SoundModel(packed[0])
+    silent = model.predict(Waveform(np.zeros(5 * RATE), RATE))
+    assert np.isfinite(silent.probabilities).all() and silent.probabilities.sum() == pytest.approx(1.0, abs=1e-5)
+    assert [one.note for one in silent.cycles] == ["silence"] * 3 and silent.note.endswith("; silence")
+    short = model.predict(Waveform(0.1 * np.random.default_rng(0).normal(size=160), RATE))
+    assert np.isfinite(short.probabilities).all()
+    assert [one.note for one in short.cycles] == ["only 10 ms of sound"] and short.seconds == 0.01
+    mixed = np.zeros(4 * RATE)
+    mixed[2 * RATE :] = 0.1 * np.random.default_rng(0).normal(size=2 * RATE)
+    half = model.predict(Waveform(mixed, RATE), [(0.0, 2.0), (2.0, 4.5), (0.0, 4.0)])
+    assert [one.note for one in half.cycles] == [
+        "silence", "ends 0.5 s after the recording", "only its first 2 s are heard",
+    ]  # fmt: skip
+    assert half.note == ""
+
+
+def test_ten_milliseconds_are_refused_by_a_feature_that_stretches_them(
+    packed: tuple[Path, ExperimentConfig, torch.nn.Module], tmp_path: Path
+) -> None:
+    content = packed[1].model_dump(mode="json")
+    stretching = ExperimentConfig.parse({**content, "feature": {**content["feature"], "pad": "stretch"}})
+    write_model(tmp_path, stretching, CLASSES, (packed[0] / "model.safetensors").read_bytes())
+    model = SoundModel(tmp_path)
+    noise = 0.1 * np.random.default_rng(0).normal(size=RATE)
+    assert np.isfinite(model.predict(Waveform(noise, RATE)).probabilities).all()
+    with pytest.raises(UserError, match="row 7: a cycle of 160 samples is shorter than a window of fbank, 400 samples"):
+        model.predict(Waveform(noise[:160], RATE), name="row 7")
+
+
+@pytest.mark.parametrize("feature", sorted(NAMED))
+def test_no_feature_makes_nan_of_silence(feature: str) -> None:
+    spec = NAMED[feature]
+    silence = np.zeros(spec.sample_rate, np.float32)
+    cycles = cut_cycles(silence, [(0.0, 0.01), (0.0, 1.0)], spec)
+    scalars = spec.compute_scalars(cycles, [0.0] * spec.table)
+    assert np.isfinite(spec.compute(cycles)).all() and (scalars is None or np.isfinite(scalars).all())
+
+
+def test_ten_minutes_are_cut_into_windows_a_batch_at_a_time(
+    packed: tuple[Path, ExperimentConfig, torch.nn.Module],
+) -> None:
+    model, sizes = SoundModel(packed[0]), []
+    model.model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    rate = 4_000
+    noise = 0.1 * np.random.default_rng(0).normal(size=600 * rate).astype(np.float32)
+    said = model.predict(Waveform(noise, rate))
+    assert len(said.cycles) == sum(sizes) == 300 and max(sizes) == BATCH
+    assert said.note == "no cycles given: cut into 300 windows"
+    first = model.predict(Waveform(noise[: 30 * rate], rate), [(0.0, 2.0), (2.0, 4.0)])
+    found = [one.probabilities for one in said.cycles[:2]]
+    assert np.stack(found) == pytest.approx(np.stack([one.probabilities for one in first.cycles]), abs=1e-6)
+
+
+def test_no_cycle_at_all_is_told(packed: tuple[Path, ExperimentConfig, torch.nn.Module], recording: Path) -> None:
+    with pytest.raises(UserError, match="there is no cycle to classify"):
+        SoundModel(packed[0]).predict(recording, [])
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "another"])
+def test_a_damaged_folder_says_so(
+    damage: str, packed: tuple[Path, ExperimentConfig, torch.nn.Module], tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(packed[0], folder)
+    weights = folder / "model.safetensors"
+    if damage == "gone":
+        weights.unlink()
+    else:
+        weights.write_bytes(weights.read_bytes()[:-100] if damage == "cut" else save({"x": torch.zeros(1)}))
+    with pytest.raises(UserError, match="has no model.safetensors" if damage == "gone" else "damaged, or of another"):
+        SoundModel(folder)

@@ -37,7 +37,7 @@ def test_A1_policies_at_the_published_size(name: str) -> None:
     p = POLICIES[name].scaled(798, 128)
     has = (p.time_warp, p.frequency_width, p.frequency_masks, p.time_width, p.probability, p.time_masks)
     assert has == PUBLISHED[name]
-    assert set(POLICIES) == set(PUBLISHED)
+    assert set(POLICIES) == set(PUBLISHED) | {"group_sr22k", "icbhi_group_cl"}
     AugmentConfig(policy=name)  # type: ignore[arg-type]
 
 

@@ -7,17 +7,19 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from workers.augment.roll import Roll
 from workers.augment.spec_augment import POLICIES, SpecAugment
 from workers.config import AugmentConfig
+from workers.inputs import Inputs, WithScalars, WithShares
 
-__all__ = ["Augment", "build_augment"]
+__all__ = ["Augment", "augmented", "build_augment"]
 
 
 class Augment(Protocol):
     """Turns a training batch into another one, and never writes into the one given."""
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """The augmented batch ``[batch, 1, frames, bins]``; all draws come from the CPU generator."""
+        """The augmented batch ``[batch, channels, frames, bins]``; all draws come from the CPU generator."""
         ...
 
 
@@ -28,9 +30,20 @@ def build_augment(config: AugmentConfig, shape: tuple[int, ...]) -> Augment:
         config: which, its gate, and how masks are filled.
         shape: of one feature, ending in (frames, bins).
     """
-    if config.policy == "none":
-        return unchanged
-    return SpecAugment(POLICIES[config.policy].scaled(*shape[-2:]), fill=config.fill, gate=config.gate)
+    masks: Augment = unchanged
+    if config.policy != "none":
+        masks = SpecAugment(POLICIES[config.policy].scaled(*shape[-2:]), fill=config.fill, gate=config.gate)
+    if not config.roll:
+        return masks
+    roll = Roll(config.roll)
+    return lambda x, generator: masks(roll(x, generator), generator)
+
+
+def augmented(x: Inputs, augment: Augment, generator: torch.Generator) -> Inputs:
+    """A batch with its maps augmented; what stands beside them stays."""
+    if isinstance(x, WithScalars | WithShares):
+        return x._replace(values=augment(x.values, generator))
+    return augment(x, generator)
 
 
 def unchanged(x: Tensor, generator: torch.Generator) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-FRAMES, BINS = 798, 128  # the feature that the published widths are meant for
+FRAMES, BINS = 798, 128  # the feature that most published widths are meant for
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class Policy:
         frequency_masks, time_masks: masks a sample.
         probability: of a sample being touched at all.
         time_warp: largest displacement of a point in time, in frames; 0 does not warp.
+        per_map: each map of a sample has masks of its own; else they share them.
+        frames, bins: of the feature that the widths are meant for.
     """
 
     frequency_width: float
@@ -28,16 +30,26 @@ class Policy:
     time_masks: int
     probability: float = 1.0
     time_warp: float = 0.0
+    per_map: bool = False
+    frames: int = FRAMES
+    bins: int = BINS
 
     def scaled(self, frames: int, bins: int) -> Policy:
-        """The policy for a feature of another size than 798 x 128: masks keep their share of it."""
-        share = frames / FRAMES
+        """The policy for a feature of another size than it is meant for: masks keep their share of it."""
+        share = frames / self.frames
         return replace(
             self,
-            frequency_width=self.frequency_width * bins / BINS,
+            frequency_width=self.frequency_width * bins / self.bins,
             time_width=self.time_width * share,
             time_warp=self.time_warp * share,
+            frames=frames,
+            bins=bins,
         )
+
+
+def _group_policy(frequency_width: float, time_width: float, time_masks: int) -> Policy:
+    """One of CycleGuardian's, for 688 frames x 84 bins: half of the samples, each map with masks of its own."""
+    return Policy(frequency_width, 2, time_width, time_masks, 0.5, per_map=True, frames=688, bins=84)
 
 
 POLICIES = {
@@ -47,8 +59,10 @@ POLICIES = {
     "SS": Policy(frequency_width=27, frequency_masks=2, time_width=70, time_masks=2, probability=0.2, time_warp=40),
     "icbhi_sup": Policy(frequency_width=20, frequency_masks=2, time_width=50, time_masks=2),
     "icbhi_ast_sup": Policy(frequency_width=48, frequency_masks=2, time_width=160, time_masks=2),
+    "group_sr22k": _group_policy(frequency_width=10, time_width=5, time_masks=10),
+    "icbhi_group_cl": _group_policy(frequency_width=22, time_width=20, time_masks=2),
 }
-"""SpecAugment's four, with the numbers that Patch-Mix gives them (its p is a gate), and Patch-Mix' own two."""
+"""SpecAugment's four, as Patch-Mix has them (its p is a gate), Patch-Mix' own two, and CycleGuardian's."""
 
 
 class Draws(NamedTuple):
@@ -84,11 +98,17 @@ class SpecAugment:
         """An augmented copy of a batch.
 
         Args:
-            x: ``[batch, 1, frames, bins]``, any floating type; it is not written to.
+            x: ``[batch, channels, frames, bins]``, any floating type; it is not written to.
             generator: a CPU generator.
         """
+        batch, channels, frames, bins = x.shape
+        if self.policy.per_map and channels > 1:
+            maps = self._masked(x.view(-1, 1, frames, bins), self.draw(batch, frames, bins, generator, maps=channels))
+            return maps.view_as(x)
+        return self._masked(x, self.draw(batch, frames, bins, generator))
+
+    def _masked(self, x: Tensor, draws: Draws) -> Tensor:
         batch, _, frames, bins = x.shape
-        draws = self.draw(batch, frames, bins, generator)
         if draws.warp is not None:
             x = warp_time(x, *draws.warp)
         masks = draws.masks.to(x.device, non_blocking=True)
@@ -98,13 +118,16 @@ class SpecAugment:
         masked = torch.addcmul((first * over_bins).to(x.dtype), x, (1 - over_bins).to(x.dtype))
         return torch.addcmul((second * over_frames).to(x.dtype), masked, (1 - over_frames).to(x.dtype), out=masked)
 
-    def draw(self, batch: int, frames: int, bins: int, generator: torch.Generator) -> Draws:
-        """All that is random for a batch, on the CPU, by one draw of uniform numbers."""
+    def draw(self, batch: int, frames: int, bins: int, generator: torch.Generator, maps: int = 1) -> Draws:
+        """All that is random for a batch, on the CPU, by one draw of uniform numbers.
+
+        With several maps each has a row, and the rows of a sample are touched together or not at all.
+        """
         policy = self.policy
         count = policy.frequency_masks + policy.time_masks
-        draws = torch.rand(batch, 2 * count + 3, generator=generator, dtype=torch.float64)
+        draws = torch.rand(batch * maps, 2 * count + 3, generator=generator, dtype=torch.float64)
         widths, starts = draws[:, 1 : count + 1], draws[:, count + 1 : 2 * count + 1]
-        open_ = self._gate(draws[:, :1])
+        open_ = self._gate(draws[::maps, :1]).repeat_interleave(maps, dim=0)
         n = policy.frequency_masks
         over_bins = _intervals(widths[:, :n] * policy.frequency_width, starts[:, :n], bins)
         over_frames = _intervals(widths[:, n:] * policy.time_width, starts[:, n:], frames)

@@ -15,26 +15,37 @@ from feature_store.errors import UserError
 from feature_store.features import FeatureSpec, resolve_feature
 from workers.config.base import Part, explain
 from workers.config.models import (
+    CHANNEL_MODELS,
+    CLUSTER_MODELS,
+    SCALAR_MODELS,
     TOKEN_MODELS,
     AstConfig,
+    Cnn8Config,
     CnnConfig,
     CrnnConfig,
+    CycleGuardianConfig,
     EfficientNetConfig,
     MnConfig,
     ModelConfig,
     Pretrained,
     ResNetConfig,
     SsastConfig,
+    VggConfig,
+    VoiceCnnConfig,
 )
 from workers.config.objectives import (
+    CLUSTER_OBJECTIVES,
     TOKEN_OBJECTIVES,
     CeConfig,
     ClassWeights,
+    CutMixMixupConfig,
+    CycleGuardianLossConfig,
     ObjectiveConfig,
     PatchMixClConfig,
     PatchMixConfig,
+    TargetType,
 )
-from workers.config.training import AugmentConfig, AverageConfig, OptimConfig, TrainingConfig
+from workers.config.training import AugmentConfig, AverageConfig, Metric, OptimConfig, TrainingConfig
 
 __all__ = [
     "TOKEN_MODELS",
@@ -44,10 +55,15 @@ __all__ = [
     "AverageConfig",
     "CeConfig",
     "ClassWeights",
+    "Cnn8Config",
     "CnnConfig",
     "CrnnConfig",
+    "CutMixMixupConfig",
+    "CycleGuardianConfig",
+    "CycleGuardianLossConfig",
     "EfficientNetConfig",
     "ExperimentConfig",
+    "Metric",
     "MnConfig",
     "ModelConfig",
     "ObjectiveConfig",
@@ -58,7 +74,10 @@ __all__ = [
     "Pretrained",
     "ResNetConfig",
     "SsastConfig",
+    "TargetType",
     "TrainingConfig",
+    "VggConfig",
+    "VoiceCnnConfig",
     "explain",
 ]
 
@@ -88,6 +107,23 @@ class ExperimentConfig(Part):
                 f"objective '{self.objective.name}' mixes patch tokens, which model '{self.model.name}' does not have; "
                 f"use model {', '.join(sorted(TOKEN_MODELS))}, or objective ce"
             )
+        if self.objective.name in CLUSTER_OBJECTIVES and self.model.name not in CLUSTER_MODELS:
+            raise ValueError(
+                f"objective '{self.objective.name}' clusters groups of frames, which model '{self.model.name}' does "
+                f"not have; use model {', '.join(sorted(CLUSTER_MODELS))}, or another objective"
+            )
+        if self.feature.channels is not None and self.model.name not in CHANNEL_MODELS:
+            raise ValueError(
+                f"feature '{self.feature.kind}' has {self.feature.channels} maps, and model '{self.model.name}' takes "
+                f"one; use model {', '.join(sorted(CHANNEL_MODELS))}"
+            )
+        if self.feature.scalars and self.model.name not in SCALAR_MODELS:
+            raise ValueError(
+                f"feature '{self.feature.kind}' has {self.feature.scalars} scalars, which model '{self.model.name}' "
+                f"does not take; use model {', '.join(sorted(SCALAR_MODELS))}"
+            )
+        if self.packed:
+            _check_packed(self)
         if isinstance(self.model, AstConfig | SsastConfig):
             frames, bins = scaled(self.feature.shape, self.model.resize)
             patch_bins, patch_frames = self.model.patch_size
@@ -106,8 +142,18 @@ class ExperimentConfig(Part):
                 "training.concat_scale joins cycles of the four lung-sound classes that are padded by repetition: "
                 f"it needs task lungsound4 and pad repeat, not {self.task} and {self.feature.pad}"
             )
-        if self.training.concat_scale and self.feature.copies:
-            raise ValueError("training.concat_scale joins cycles as they are: set feature.copies to 0")
+        if self.training.event_scale and (self.task != "lungsound4" or self.feature.seconds < 2):
+            raise ValueError(
+                "training.event_scale makes cycles of crackles and wheezes: it needs task lungsound4 and at least two "
+                f"seconds, not {self.task} and {self.feature.seconds:g} s"
+            )
+        if self.training.event_scale and (self.training.concat_scale or self.feature.scalars):
+            raise ValueError(
+                "training.event_scale makes cycles of maps, and is the only one to: set concat_scale to 0, and take a "
+                "feature without scalars"
+            )
+        if self.training.concat_scale and (self.feature.copies or self.feature.channels):
+            raise ValueError("training.concat_scale joins cycles of one map as they are: set feature.copies to 0")
         return self
 
     @classmethod
@@ -135,12 +181,23 @@ class ExperimentConfig(Part):
         return dump
 
     @property
+    def packed(self) -> bool:
+        """Whether the model is told where each cycle's padding begins."""
+        return bool(getattr(self.model, "packed", False))
+
+    @property
     def compat(self) -> list[str]:
         """The switched-on copies of a source system's defects, by their keys: shown wherever a number is."""
         switches = {
             "model.pos_embed_layout": getattr(self.model, "pos_embed_layout", "") == "seed_compat",
             "augment.gate": self.augment.policy != "none" and self.augment.gate == "seed_compat",
             "feature.pad": self.feature.pad == "stretch",
+            "objective.cluster_target": getattr(self.objective, "cluster_target", "") == "seed_compat",
+            "objective.projector": getattr(self.objective, "projector", "") == "seed_compat",
+            "feature.lpc_frames": getattr(self.feature, "lpc_frames", "") == "seed_compat",
+            "model.softmax_in_net": getattr(self.model, "softmax_in_net", "") == "seed_compat",
+            "model.scalar_scale": getattr(self.model, "scalar_scale", "") == "seed_compat",
+            "objective.cutmix_scalars": getattr(self.objective, "cutmix_scalars", "") == "seed_compat",
         }
         return [name for name, on in switches.items() if on]
 
@@ -149,6 +206,21 @@ class ExperimentConfig(Part):
         """16 hex digits over `content`."""
         text = json.dumps(self.content(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _check_packed(config: ExperimentConfig) -> None:
+    """What moves a cycle's own sound from the beginning, or mixes it with another's, does not go with it."""
+    fits = {
+        "feature.pad repeat or augment": config.feature.pad in {"repeat", "augment"},
+        "feature.copies 0": not config.feature.copies,
+        "objective ce": config.objective.name == "ce",
+        "augment.roll 0": not config.augment.roll,
+        "training.concat_scale 0": not config.training.concat_scale,
+        "training.event_scale 0": not config.training.event_scale,
+    }
+    for wanted, fit in fits.items():
+        if not fit:
+            raise ValueError(f"model.packed needs {wanted}: a cycle's own sound comes first, and padding after it")
 
 
 def scaled(shape: tuple[int, ...], resize: float) -> tuple[int, int]:

@@ -56,6 +56,10 @@ class CrnnConfig(ModelPart):
     bidirectional: bool = True
     dropout: float = Field(default=0.1, ge=0, lt=1, description="after each convolution")
     head_dropout: float = Field(default=0.3, ge=0, lt=1)
+    packed: bool = Field(default=False, description="each cycle is heard up to where its padding begins")
+    stretch: float = Field(
+        default=0.0, ge=0, le=1, description="share of training cycles played at 0.6 to 1.4 times speed"
+    )
 
 
 class ImagePart(ModelPart):
@@ -117,8 +121,66 @@ class SsastConfig(TransformerPart):
         return self.patch_bins, self.patch_frames
 
 
+class PhasePart(ModelPart):
+    """Networks of the breathing-phase classifier: any number of maps and of scalars beside them."""
+
+    scalar_scale: Literal["train", "seed_compat"] = Field(
+        default="train",
+        description="train: scalars standardised by the training side's; seed_compat: as they are, from 1e-4 to 40",
+    )
+
+
+class Cnn8Config(PhasePart):
+    """CNN8: eight convolutions (SEEDS 5.4)."""
+
+    name: Literal["cnn8"]
+    dropout: float = Field(default=0.3, ge=0, lt=1, description="of channels, of the scalars' network and the head")
+
+
+class VggConfig(PhasePart):
+    """Twelve convolutions in four blocks, one of them residual (SEEDS 5.4)."""
+
+    name: Literal["vgg"]
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="everywhere; half of it after the first block")
+
+
+class CycleGuardianConfig(ModelPart):
+    """CycleGuardian: overlapping groups of frames, encoded alike, clustered and fused (SEEDS 3.3)."""
+
+    name: Literal["cycleguardian"]
+    group_frames: int = Field(default=20, ge=11, le=1000, description="length of a group")
+    group_step: int = Field(default=15, ge=1, le=1000, description="frames from one group's start to the next's")
+    clusters: int = Field(default=4, ge=2, le=64)
+    fusion: Literal["conv", "gate"] = Field(
+        default="conv", description="of the clusters' vectors; gate: by the module that the source leaves unused"
+    )
+
+
+class VoiceCnnConfig(ModelPart):
+    """The voice classifier of the AI CUP 2023: three convolutions and a network of medical numbers (SEEDS 4.2)."""
+
+    name: Literal["voice_cnn"]
+    softmax_in_net: Literal["off", "seed_compat"] = Field(
+        default="off",
+        description="seed_compat: trained by a cross entropy of probabilities, which softmaxes them again",
+    )
+
+
 ModelConfig = Annotated[
-    CnnConfig | MnConfig | CrnnConfig | ResNetConfig | EfficientNetConfig | AstConfig | SsastConfig,
+    CnnConfig
+    | MnConfig
+    | CrnnConfig
+    | ResNetConfig
+    | EfficientNetConfig
+    | AstConfig
+    | SsastConfig
+    | Cnn8Config
+    | VggConfig
+    | CycleGuardianConfig
+    | VoiceCnnConfig,
     Field(discriminator="name"),
 ]
-TOKEN_MODELS = frozenset({"ast", "ssast"})
+TOKEN_MODELS = frozenset({"ast", "ssast", "cycleguardian"})
+CHANNEL_MODELS = frozenset({"cnn8", "vgg", "cycleguardian"})  # that take features of several maps
+SCALAR_MODELS = frozenset({"cnn8", "vgg", "voice_cnn"})  # that take the scalars of a feature
+CLUSTER_MODELS = frozenset({"cycleguardian"})

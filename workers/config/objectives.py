@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from workers.config.base import Part
 
 ClassWeights = Literal["none", "inverse", "sqrt_inverse"]
+TargetType = Literal["grad_block", "grad_flow", "project_block", "project_flow"]
 
 
 class WeightedPart(Part):
@@ -42,7 +43,7 @@ class PatchMixClConfig(MixPart):
     alpha: float = Field(default=1.0, ge=0, description="weight of the contrastive loss")
     tau: float = Field(default=0.06, gt=0, description="temperature")
     negative_pair: Literal["all", "diff_label"] = "all"
-    target_type: Literal["grad_block", "grad_flow", "project_block", "project_flow"] = "grad_block"
+    target_type: TargetType = "grad_block"
     proj_dim: int | None = Field(
         default=None,
         ge=1,
@@ -50,5 +51,55 @@ class PatchMixClConfig(MixPart):
     )
 
 
-ObjectiveConfig = Annotated[CeConfig | PatchMixConfig | PatchMixClConfig, Field(discriminator="name")]
+class CutMixMixupConfig(Part):
+    """CutMix and Mixup in turns, with a cross entropy of soft labels (SEEDS 5.5)."""
+
+    name: Literal["cutmix_mixup"]
+    cutmix_prob: float = Field(default=0.5, ge=0, le=1, description="share of batches that CutMix mixes")
+    mixup_prob: float = Field(default=0.5, ge=0, le=1, description="share of batches that Mixup mixes")
+    cutmix_alpha: float = Field(default=1.0, ge=0, description="lambda ~ Beta(a, a); 0 means no mixing")
+    mixup_alpha: float = Field(default=0.2, ge=0, description="the same for Mixup")
+    plain_epochs: int = Field(default=0, ge=0, description="epochs before anything is mixed")
+    cutmix_scalars: Literal["mixed", "seed_compat"] = Field(
+        default="mixed", description="seed_compat: CutMix mixes maps and labels, and leaves the scalars as they are"
+    )
+
+    @model_validator(mode="after")
+    def _sound(self) -> CutMixMixupConfig:
+        if self.cutmix_prob + self.mixup_prob > 1 + 1e-9:
+            raise ValueError(f"cutmix_prob {self.cutmix_prob:g} and mixup_prob {self.mixup_prob:g} are more than 1")
+        return self
+
+
+class CycleGuardianLossConfig(WeightedPart):
+    """Deep clustering, similarity constraint and group-mix contrast beside the cross entropy (SEEDS 3.4)."""
+
+    name: Literal["cycleguardian"]
+    p_cluster: float = Field(default=1.0, ge=0, description="weight of the clustering divergence, clean + mixed")
+    p_contra: float = Field(default=0.5, ge=0, description="weight of the contrastive loss")
+    p_cos_sim: float = Field(default=0.2, ge=0, description="weight of the similarity constraint, clean + mixed")
+    p_reconstruction: float = Field(
+        default=0.0, ge=0, description="weight of the groups' reconstruction; 0 in the source"
+    )
+    cluster_reduction: Literal["mean", "sum"] = Field(
+        default="mean", description="of the divergence over groups; sum, as the source: it grows with the batch"
+    )
+    cluster_target: Literal["fixed", "seed_compat"] = Field(
+        default="fixed", description="seed_compat: the divergence's sharpened target gets a gradient too"
+    )
+    mix_beta: float = Field(default=1.0, ge=0, description="lambda ~ Beta(b, b); 0 means no mixing")
+    tau: float = Field(default=0.06, gt=0, description="temperature")
+    negative_pair: Literal["all", "diff_label"] = "all"
+    target_type: TargetType = "project_flow"
+    proj_dim: int | None = Field(default=None, ge=1, description="output of the projector; null: the features' 128")
+    projector: Literal["trained", "seed_compat"] = Field(
+        default="trained", description="seed_compat: the projector stays as it was initialised"
+    )
+
+
+ObjectiveConfig = Annotated[
+    CeConfig | PatchMixConfig | PatchMixClConfig | CutMixMixupConfig | CycleGuardianLossConfig,
+    Field(discriminator="name"),
+]
 TOKEN_OBJECTIVES = frozenset({"patchmix", "patchmix_cl"})
+CLUSTER_OBJECTIVES = frozenset({"cycleguardian"})

@@ -8,31 +8,40 @@ from pydantic import Field, model_validator
 
 from workers.config.base import Part
 
+Metric = Literal["icbhi4", "icbhi2", "accuracy", "uar", "sprsound"]
+
 
 class AugmentConfig(Part):
-    """SpecAugment (Park et al., 2019), on the device, for whole batches.
+    """Rolling and SpecAugment (Park et al., 2019), on the device, for whole batches.
 
-    A policy's widths are those published for 798 frames x 128 bins and are scaled to the feature's size.
+    A policy's widths are those published, for 798 frames x 128 bins or with CycleGuardian's two (`group_sr22k`,
+    `icbhi_group_cl`) for 688 x 84, and are scaled to the feature's size.
     """
 
-    policy: Literal["none", "LB", "LD", "SM", "SS", "icbhi_sup", "icbhi_ast_sup"] = "icbhi_ast_sup"
+    policy: Literal["none", "LB", "LD", "SM", "SS", "icbhi_sup", "icbhi_ast_sup", "group_sr22k", "icbhi_group_cl"] = (
+        "icbhi_ast_sup"
+    )
     fill: Literal["mean", "zero"] = "mean"
     gate: Literal["uniform", "seed_compat"] = Field(
         default="uniform",
         description="seed_compat: the policy's probability is compared with a normal draw, as in Patch-Mix's release",
     )
+    roll: float = Field(default=0.0, ge=0, le=1, description="share of cycles whose frames are rolled around")
 
 
 class OptimConfig(Part):
     name: Literal["adam", "adamw", "sgd"] = "adamw"
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-6, ge=0)
+    amsgrad: bool = Field(default=False, description="adam and adamw: divide by the largest second moment so far")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd only")
-    schedule: Literal["cosine", "step", "one_cycle", "constant"] = Field(
+    schedule: Literal["cosine", "step", "one_cycle", "constant", "warmup_cosine"] = Field(
         default="cosine",
         description="cosine: once an epoch, to lr * decay_rate^3; step: lr * decay_rate after each of decay_epochs; "
-        "one_cycle: once a step",
+        "one_cycle: once a step; warmup_cosine: once a step, up over warmup_share of them, then down to lowest_lr",
     )
+    warmup_share: float = Field(default=0.05, ge=0, lt=1, description="warmup_cosine only: of all steps, from lr/10")
+    lowest_lr: float = Field(default=1e-6, ge=0, description="warmup_cosine only: where it ends")
     decay_rate: float = Field(default=0.1, gt=0, le=1, description="of step and cosine")
     decay_epochs: tuple[int, ...] = Field(default=(120, 160), description="step only: the last epochs before a drop")
     warmup_epochs: int = Field(default=0, ge=0, description="linear from lr/10, set once a step")
@@ -42,6 +51,10 @@ class OptimConfig(Part):
     def _sound(self) -> OptimConfig:
         if self.warmup_epochs and self.schedule == "one_cycle":
             raise ValueError("one_cycle has its own warm-up: set warmup_epochs to 0")
+        if self.schedule == "warmup_cosine" and self.warmup_epochs:
+            raise ValueError("warmup_cosine warms up over warmup_share of its steps: set warmup_epochs to 0")
+        if self.schedule == "warmup_cosine" and self.lowest_lr > self.lr:
+            raise ValueError(f"lowest_lr {self.lowest_lr:g} is above lr {self.lr:g}")
         if any(first < 1 for first in self.decay_epochs) or list(self.decay_epochs) != sorted(set(self.decay_epochs)):
             raise ValueError(f"decay_epochs must be rising epochs from 1, not {list(self.decay_epochs)}")
         return self
@@ -68,6 +81,13 @@ class TrainingConfig(Part):
         le=10,
         description="grow every abnormal class to this share of the normal one, by pairs",
     )
+    event_scale: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="grow crackle to three times its size, and wheeze and both to this share of the normal class, by "
+        "cycles made of annotated events",
+    )
     average: AverageConfig = AverageConfig()
     precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: bf16 on GPU, fp32 on CPU")
     compile: bool = Field(default=False, description="torch.compile the step")
@@ -75,7 +95,10 @@ class TrainingConfig(Part):
     validation_fraction: float = Field(
         default=0.15, gt=0, lt=0.5, description="share of the training side's patients held out to choose an epoch"
     )
-    metric: Literal["icbhi4", "icbhi2"] = Field(default="icbhi4", description="whose Score chooses an epoch")
+    metric: Metric = Field(default="icbhi4", description="what chooses an epoch: a Score, accuracy, or mean recall")
+    patience: int | None = Field(
+        default=None, ge=1, description="stop after so many epochs without a better one on the held-out patients"
+    )
     min_sensitivity: float = Field(
         default=0.0, ge=0, lt=100, description="an epoch is chosen only above this Se, percent; Patch-Mix: 5"
     )

@@ -12,6 +12,7 @@ from workers.models.ast import AstBackbone
 from workers.models.classifier import SoundClassifier
 from workers.models.load_report import LoadReport
 from workers.models.pretrained import NO_PLACE, fill
+from workers.models.voice_cnn import published_state
 from workers.models.weight_file import State, read_content, state_of
 
 
@@ -24,7 +25,7 @@ def load_checkpoint(model: SoundClassifier, path: Path) -> LoadReport:
 
     Args:
         model: as built from its config.
-        path: ``model.safetensors`` of lungtune, or ``best.pth`` of Patch-Mix.
+        path: ``model.safetensors`` of lungtune, ``best.pth`` of Patch-Mix, or a published one of the voice system.
 
     Raises:
         UserError: the file is damaged, holds no head, or does not fit the model; the model then stays as it was.
@@ -35,6 +36,8 @@ def load_checkpoint(model: SoundClassifier, path: Path) -> LoadReport:
         state = _patch_mix_state(content, model.backbone, report, path)
     else:
         state = state_of(content, path)
+        if voice := published_state(state):
+            state, report.left_over = voice
         if not all(any(name.startswith(part) for name in state) for part in ("backbone.", "head.")):
             raise UserError(
                 "is no whole model: it has no backbone and head",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from workers.inputs import WithShares
 from workers.models.front import FrontEnd
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ class SoundClassifier(nn.Module):
     """Any model of lungtune.
 
     Args:
-        front: ``[B, 1, T, F]`` (time, mel) to the same, standardised and resized.
+        front: ``[B, C, T, F]`` (maps, time, mel; mostly one map) to the same, standardised and resized.
         backbone: what `front` gives to ``[B, D]``.
         head: ``[B, D]`` to logits ``[B, classes]``.
         feature_dim: D.
@@ -36,10 +37,15 @@ class SoundClassifier(nn.Module):
         """See `FrontEnd.set_statistics`."""
         self.front.set_statistics(mean, std)
 
-    def features(self, x: Tensor) -> Tensor:
-        """``[B, 1, T, F]`` to ``[B, D]``."""
+    def set_scalar_statistics(self, scalars: Tensor) -> None:
+        """Learn from the training side's scalars ``[cycles, scalars]``; only models that take them do."""
+
+    def features(self, x: Any) -> Tensor:
+        """``[B, C, T, F]``, or `Inputs` of a model that takes more than maps, to ``[B, D]``."""
+        if isinstance(x, WithShares):
+            return self.backbone(self.front(x.values), x.shares)
         return self.backbone(self.front(x))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, 1, T, F]`` to logits ``[B, classes]``."""
+    def forward(self, x: Any) -> Tensor:
+        """What `features` takes, to logits ``[B, classes]``."""
         return self.head(self.features(x))

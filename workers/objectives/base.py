@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,13 +32,20 @@ class Loss:
 class Objective(nn.Module, ABC):
     """A loss and, where the method has one, its mixing. Its parameters are trained and saved with the model's."""
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Called before each epoch, the first being 1, for methods that change on the way."""
+
+    def notes(self, parts: dict[str, float]) -> list[str]:
+        """What a reader has to know of an epoch with these means of `Loss.parts`; mostly nothing."""
+        return []
+
     @abstractmethod
-    def forward(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Loss:
+    def forward(self, model: nn.Module, x: Any, y: Tensor, generator: torch.Generator) -> Loss:
         """The loss of one augmented batch.
 
         Args:
             model: a `SoundClassifier` in training mode.
-            x: ``[batch, 1, frames, bins]``.
+            x: ``[batch, channels, frames, bins]``, with scalars if the feature has any.
             y: ``[batch]`` class numbers, int64.
             generator: a CPU generator, the only source of random draws.
         """

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from feature_store.errors import UserError
 from workers.batch_norm import BatchNorm
-from workers.config import PatchMixClConfig
+from workers.config import PatchMixClConfig, TargetType
 from workers.objectives.base import Loss, Objective, class_weights, full_precision
 from workers.objectives.patch_mix import mix_tokens, token_model
 
@@ -26,6 +26,33 @@ class Projector(nn.Sequential):
             nn.ReLU(),
             nn.Linear(feature_dim, proj_dim),
         )
+
+
+def new_projector(target_type: TargetType, feature_dim: int, proj_dim: int | None) -> Projector:
+    """A projector to `proj_dim` values, or to as many as it is given.
+
+    Raises:
+        UserError: projections would be compared with features of another width.
+    """
+    width = proj_dim or feature_dim
+    if target_type in ("grad_block", "grad_flow") and width != feature_dim:
+        raise UserError(
+            f"target_type '{target_type}' compares projections of {width} values with "
+            f"the model's features of {feature_dim}",
+            where="objective.proj_dim",
+            hint=f"leave proj_dim out, set it to {feature_dim}, or use target_type project_block or project_flow",
+        )
+    return Projector(feature_dim, width)
+
+
+def contrast_target(projector: nn.Module, clean: Tensor, target_type: TargetType) -> Tensor:
+    """The clean side of the contrast, ``[batch, dim]``; see `PatchMixCl` for the target types."""
+    if target_type == "project_flow":
+        return projector(clean)
+    if target_type == "project_block":
+        with torch.no_grad():
+            return projector(clean)
+    return clean.detach() if target_type == "grad_block" else clean
 
 
 def contrastive_loss(
@@ -83,16 +110,8 @@ class PatchMixCl(Objective):
 
     def __init__(self, config: PatchMixClConfig, feature_dim: int, class_counts: np.ndarray) -> None:
         super().__init__()
-        proj_dim = config.proj_dim or feature_dim
-        if config.target_type in ("grad_block", "grad_flow") and proj_dim != feature_dim:
-            raise UserError(
-                f"target_type '{config.target_type}' compares projections of {proj_dim} values with "
-                f"the model's features of {feature_dim}",
-                where="objective.proj_dim",
-                hint=f"leave proj_dim out, set it to {feature_dim}, or use target_type project_block or project_flow",
-            )
         self.config = config
-        self.projector = Projector(feature_dim, proj_dim)
+        self.projector = new_projector(config.target_type, feature_dim, config.proj_dim)
         self.cross_entropy = nn.CrossEntropyLoss(weight=class_weights(class_counts, config.class_weights))
 
     def forward(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Loss:
@@ -102,7 +121,7 @@ class PatchMixCl(Objective):
         clean, mixed = ast.encode(torch.cat([tokens, mix.tokens])).chunk(2)
         logits = full_precision(ast.head(clean))
         ce = self.cross_entropy(logits, y)
-        target = self._target(clean)
+        target = contrast_target(self.projector, clean, self.config.target_type)
         contrast = contrastive_loss(
             self.projector(mixed),
             target,
@@ -114,12 +133,3 @@ class PatchMixCl(Objective):
         )
         total = ce + self.config.alpha * contrast
         return Loss(total, {"ce": ce.detach(), "contrastive": contrast.detach()}, logits.detach())
-
-    def _target(self, clean: Tensor) -> Tensor:
-        """The clean side of the contrast, ``[batch, dim]``."""
-        if self.config.target_type == "project_flow":
-            return self.projector(clean)
-        if self.config.target_type == "project_block":
-            with torch.no_grad():
-                return self.projector(clean)
-        return clean.detach() if self.config.target_type == "grad_block" else clean

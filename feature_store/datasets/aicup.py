@@ -1,0 +1,127 @@
+"""Sustained vowels of the AI CUP 2023 contest of pathological voices, each with a row of a medical table (SEEDS 4)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+from typing import ClassVar
+
+from feature_store.datasets import aicup_table as table
+from feature_store.datasets.audio_header import read_header
+from feature_store.datasets.base import Contest, Corpus, Cycle, Problem, Recording
+from feature_store.errors import UserError
+from feature_store.splits import SplitTable, inner_folds
+
+TASK = "voice5"
+CODES = ("5", "1", "2", "3", "4")  # of the classes in their order
+FOLDS, SPLIT_SEED = 4, 0
+TRAINING = ("Training_Dataset", "training_datalist.csv", "training_voice_data")
+CONTEST = (
+    ("Public_Testing_Dataset", "test_datalist_public.csv", "test_data_public"),
+    ("Private_Testing_Dataset", "test_datalist_private.csv", "test_data_private"),
+)
+
+
+class AiCupCorpus(Corpus):
+    """The contest's three folders, each a list (CSV) and a folder of WAV files: training, public and private.
+
+    Their names may have blanks for underscores. A clip is a `Recording` of one cycle, its 44 medical numbers are the
+    recording's `table`, and its ID stands in for the patient: the lists name no patients. The classes are those of the
+    contest, normal first (its codes are 5, then 1 to 4).
+    """
+
+    name = "aicup-voice"
+    classes: ClassVar[dict[str, tuple[str, ...]]] = {
+        TASK: ("normal", "phonotrauma", "incomplete_closure", "vocal_palsy", "neoplasm")
+    }
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self.recordings, self.problems = [], []
+        self._list, self._folder = _places(self.root, *TRAINING)
+        self._rows = table.read_list(self._list, labelled=True)
+        self._scan()
+
+    @property
+    def recordings_listed(self) -> int:
+        """Rows of the training list, good or not."""
+        return len(self._rows)
+
+    def splits(self) -> dict[str, SplitTable]:
+        """``four-fold``: four seeded parts of the IDs with the classes alike, each tested once.
+
+        ``first-fold``: the first of them alone, 75 and 25 % as in the source system, whose own had no seed.
+        """
+        cycles = self.cycle_table()
+        whole = SplitTable.of_sides("all", {0: {"train": cycles["cycle_id"].to_pylist()}})
+        parts = inner_folds(cycles, whole, TASK, k=FOLDS, seed=SPLIT_SEED)
+        first = {side: parts.side(0, side) for side in ("train", "test")}
+        return {
+            "four-fold": SplitTable("four-fold", parts.table),
+            "first-fold": SplitTable.of_sides("first-fold", {0: first}),
+        }
+
+    def contest(self) -> Contest:
+        """The clips of the public, then the private list; the submission has no header.
+
+        Raises:
+            UserError: a list is missing or cannot be used, an ID stands twice, or a clip of it is missing.
+        """
+        clips, tables = [], {}
+        for place in CONTEST:
+            listed, folder = _places(self.root, *place)
+            for row in table.read_list(listed, labelled=False):
+                audio, where = folder / f"{row.name}.wav", f"{listed}:{row.line}"
+                if row.name in tables:
+                    raise UserError(f"'{row.name}' stands twice", where=where, hint="keep one row of it")
+                if not audio.is_file():
+                    raise UserError(f"there is no clip of '{row.name}' in {folder}", where=where, hint="copy it there")
+                clips.append((row.name, audio))
+                tables[row.name] = row.numbers
+        return Contest(columns=None, clips=tuple(clips), codes={TASK: CODES}, tables=tables)
+
+    # --- within ---
+
+    def _scan(self) -> None:
+        listed = Counter(row.name for row in self._rows)
+        for row in self._rows:
+            where, audio = f"{self._list}:{row.line}", self._folder / f"{row.name}.wav"
+            if listed[row.name] > 1:
+                self._refuse(where, f"'{row.name}' stands in the list {listed[row.name]} times", "keep one row of it")
+            elif row.code not in CODES:
+                self._refuse(where, f"the class of '{row.name}' is '{row.code}'", "it must be 1, 2, 3, 4 or 5")
+            elif not audio.is_file():
+                self._refuse(where, f"there is no {audio.name} of '{row.name}'", f"copy it into {self._folder.name}/")
+            else:
+                self.problems += [Problem("warning", where, doubt) for doubt in row.doubts]
+                self._read(row, audio)
+        self.recordings.sort(key=lambda recording: recording.name)
+
+    def _read(self, row: table.Row, audio: Path) -> None:
+        header, problems = read_header(audio)
+        self.problems += problems
+        if header is None or any(problem.severity == "error" for problem in problems):
+            return
+        label, place = CODES.index(row.code), (row.name, "", "", "")
+        cycle = Cycle(f"{row.name}#000", row.name, *place, 0.0, header.seconds, {TASK: label})
+        content = hashlib.sha256(f"{label} {header.seconds!r} {row.numbers!r}".encode()).hexdigest()
+        self.recordings.append(Recording(row.name, *place, audio, self._list, (cycle,), content, table=row.numbers))
+
+    def _refuse(self, where: str, what: str, hint: str) -> None:
+        self.problems.append(Problem("error", where, what, hint))
+
+
+def _places(root: Path, folder: str, listed: str, clips: str) -> tuple[Path, Path]:
+    """A list and its folder of clips, with underscores in their names or with blanks.
+
+    Raises:
+        UserError: they are not there.
+    """
+    for name in (folder, folder.replace("_", " ")):
+        for file in (listed, listed.replace("_", " ")):
+            for sounds in (clips, clips.replace("_", " ")):
+                if (root / name / file).is_file() and (root / name / sounds).is_dir():
+                    return root / name / file, root / name / sounds
+    hint = f"copy {folder}/ with {listed} and {clips}/ in it"
+    raise UserError("there is no such list with its clips", where=str(root / folder / listed), hint=hint)

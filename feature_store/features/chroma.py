@@ -1,0 +1,139 @@
+"""Energy of the twelve pitch classes: from a spectrum, and from a constant-Q transform, smoothed (CENS)."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+
+from feature_store.features.spectra import magnitudes
+
+CLASSES, A4, C1 = 12, 440.0, 440.0 * 2 ** (-3.75)  # pitch classes from C; Hz
+PITCHES_HZ, PEAK_SHARE, TUNING_STEP = (150.0, 4000.0), 0.1, 0.01  # of tuning: range, least share of a frame's largest
+OCTAVES, BINS_PER_OCTAVE = 7, 36  # of the constant-Q transform
+STEPS = (0.4, 0.2, 0.1, 0.05)  # of a class' share: each that is passed counts a quarter
+SMOOTHED_FRAMES = 43
+LOBES = 8  # of a wave's spectrum, on either side
+
+
+def chroma_of_spectrum(spectrum: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Pitch classes ``[12, frames]`` of magnitudes ``[bins, frames]``, the largest of each frame 1 (Ellis, 2007)."""
+    tuned = tuning(spectrum, sample_rate, CLASSES)
+    raw = _class_weights(sample_rate, 2 * (len(spectrum) - 1), round(tuned, 6)) @ spectrum
+    return over(raw, np.abs(raw).max(axis=0))
+
+
+def cens(waveform: np.ndarray, sample_rate: int, hop: int) -> np.ndarray:
+    """Chroma energy normalised statistics ``[12, frames]`` (Müller and Ewert, 2011), of unit length in every frame."""
+    from scipy.ndimage import convolve1d
+
+    tuned = tuning(magnitudes(waveform, 2048, 512), sample_rate, BINS_PER_OCTAVE)
+    energies = np.abs(constant_q(waveform, sample_rate, hop, tuned))
+    folded = energies.reshape(OCTAVES, BINS_PER_OCTAVE, -1).sum(axis=0)
+    third = BINS_PER_OCTAVE // CLASSES  # bins of a class: its own, and one on either side
+    classes = np.roll(folded, third // 2, axis=0).reshape(CLASSES, third, -1).sum(axis=1)
+    shares = over(classes, classes.sum(axis=0))
+    quantised = sum(0.25 * (shares > step) for step in STEPS)
+    window = np.hanning(SMOOTHED_FRAMES)
+    smooth = convolve1d(quantised, window / window.sum(), axis=1, mode="constant")
+    return over(smooth, np.linalg.norm(smooth, axis=0))
+
+
+def over(values: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Columns divided by their size; a column of (nearly) nothing stays."""
+    return values / np.where(size > np.finfo(np.float32).tiny, size, 1.0)
+
+
+def tuning(spectrum: np.ndarray, sample_rate: int, bins_per_octave: int) -> float:
+    """How far the sound's strongest pitches lie off A 440, most often, as a share of a bin in [-0.5, 0.5).
+
+    Pitches are local maxima of magnitudes ``[bins, frames]``, placed between bins by a parabola; 0 if there are none.
+    """
+    before, here, after = spectrum[:-2], spectrum[1:-1], spectrum[2:]
+    slope, bend = (after - before) / 2, after + before - 2 * here
+    shift = np.where(np.abs(slope) < np.abs(bend), -slope / np.where(bend == 0, 1, bend), 0.0)
+    hertz = (np.arange(1, len(spectrum) - 1)) * sample_rate / (2 * (len(spectrum) - 1))
+    inside = (hertz >= PITCHES_HZ[0]) & (hertz < PITCHES_HZ[1])
+    loud = np.where(spectrum > PEAK_SHARE * spectrum.max(axis=0), spectrum, 0)
+    peaks = inside[:, None] & (loud[1:-1] > loud[:-2]) & (loud[1:-1] >= loud[2:])
+    places, _ = np.nonzero(peaks)
+    if not len(places):
+        return 0.0
+    strength = (here + 0.5 * slope * shift)[peaks]
+    pitches = hertz[places] + shift[peaks] * hertz[0]
+    pitches = pitches[strength >= np.median(strength)]
+    off = np.mod(bins_per_octave * np.log2(pitches / A4), 1.0)
+    off[off >= 0.5] -= 1.0
+    counts, edges = np.histogram(off, np.linspace(-0.5, 0.5, round(1 / TUNING_STEP) + 1))
+    return float(edges[counts.argmax()])
+
+
+@functools.lru_cache(maxsize=256)
+def _class_weights(sample_rate: int, n_fft: int, tuned: float) -> np.ndarray:
+    """What each bin gives to each class, ``[12, n_fft // 2 + 1]``: a bell around it, most of all near A 880 (octave 5).
+
+    Each bell is as wide as the bins are apart, but no narrower than a semitone.
+    """
+    hertz = np.arange(1, n_fft) * sample_rate / n_fft
+    place = CLASSES * np.log2(hertz / (A4 * 2 ** (tuned / CLASSES) / 16))  # in semitones from A0
+    place = np.concatenate([[place[0] - 1.5 * CLASSES], place])
+    width = np.concatenate([np.maximum(np.diff(place), 1.0), [1.0]])
+    away = np.mod(place - np.arange(CLASSES)[:, None] + CLASSES / 2, CLASSES) - CLASSES / 2
+    bells = np.exp(-0.5 * (2 * away / width) ** 2)
+    bells /= np.linalg.norm(bells, axis=0)
+    bells *= np.exp(-0.5 * ((place / CLASSES - 5.0) / 2.0) ** 2)
+    return np.roll(bells, -3, axis=0)[:, : n_fft // 2 + 1]  # from A to C
+
+
+def constant_q(waveform: np.ndarray, sample_rate: int, hop: int, tuned: float) -> np.ndarray:
+    """Constant-Q transform ``[252, frames]`` (complex) from C1 up, one column every `hop` samples.
+
+    Each bin is the inner product of the sound with a Hann-windowed wave of the same number of periods. All columns come
+    of one Fourier transform: taking every hop-th sample folds a spectrum onto its first ``size / hop`` bins.
+    """
+    size, rows, bins, values, scale = _waves(len(waveform), sample_rate, hop, round(tuned, 6))
+    product = values * np.fft.fft(waveform, size)[bins]
+    columns = size // hop
+    place = rows * columns + bins % columns
+    folded = np.bincount(place, product.real, len(scale) * columns) + 1j * np.bincount(
+        place, product.imag, len(scale) * columns
+    )
+    sound = np.fft.ifft(folded.reshape(len(scale), columns), axis=1) / hop
+    return scale[:, None] * sound[:, : 1 + len(waveform) // hop]
+
+
+@functools.lru_cache(maxsize=8)
+def _waves(samples: int, sample_rate: int, hop: int, tuned: float):
+    """FFT length, and of the waves' spectra: bin of the transform, bin of the FFT, value; and each wave's weight.
+
+    The spectrum of a Hann window is a sum of three geometric series, taken where it is more than about a thousandth of
+    its greatest value.
+    """
+    hertz = C1 * 2 ** ((np.arange(OCTAVES * BINS_PER_OCTAVE) + tuned) / BINS_PER_OCTAVE)
+    ratio = 2 ** (2 / BINS_PER_OCTAVE)
+    lengths = (ratio + 1) / (ratio - 1) * sample_rate / hertz
+    size = hop * (1 << math.ceil(math.log2((samples + lengths.max()) / hop)))
+    first = np.floor(-lengths / 2)
+    count = np.floor(lengths / 2) - first  # samples of each wave
+    middle, reach = hertz * size / sample_rate, LOBES * size / count
+    low, high = np.ceil(middle - reach).astype(int), np.floor(middle + reach).astype(int)
+    widths = high - low + 1
+    rows = np.repeat(np.arange(len(hertz)), widths)
+    bins = np.arange(widths.sum()) - np.repeat(np.cumsum(widths) - widths, widths) + low[rows]
+    start, number = first[rows], count[rows]
+    away = hertz[rows] / sample_rate - bins / size  # cycles a sample
+    turn = np.exp(2j * np.pi * start / number)
+    spectrum = 0.5 * _series(away, start, number)
+    spectrum -= 0.25 / turn * _series(away + 1 / number, start, number)
+    spectrum -= 0.25 * turn * _series(away - 1 / number, start, number)
+    values = np.conj(spectrum) / (0.5 * number)
+    return size, rows, bins % size, values, np.sqrt(lengths)
+
+
+def _series(away: np.ndarray, start: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """Sum of exp(2 pi i away t) over `number` whole t from `start`: a Dirichlet kernel."""
+    centre = np.exp(1j * np.pi * away * (2 * start + number - 1))
+    below = np.sin(np.pi * away)
+    flat = np.abs(below) < 1e-12
+    return centre * np.where(flat, number, np.sin(np.pi * away * number) / np.where(flat, 1.0, below))

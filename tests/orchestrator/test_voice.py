@@ -1,0 +1,156 @@
+"""The voice contest from its folders to a submission: store, two members, their ensemble, and the file that is sent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import recall_score
+from voice_clips import write_voices
+
+from feature_store.build import build
+from feature_store.datasets import open_corpus
+from feature_store.datasets.base import Contest
+from feature_store.errors import UserError
+from feature_store.features import resolve_feature
+from feature_store.settings import Settings
+from feature_store.store import FeatureStore
+from orchestrator.submission import submission, weighted
+from search_spaces.presets import load_preset
+from search_spaces.schema import merge
+from tests.conftest import Run
+from workers.config import ExperimentConfig
+from workers.evaluation import evaluate
+from workers.fold import FoldRun, Site, run_fold
+from workers.inference import SoundModel, write_model
+from workers.optimisation import build_optimizer
+from workers.results import WEIGHTS, FoldResult, ResultStore
+
+NAME, MEMBERS = "aicup-voice", (13, 50)
+
+
+def member(size: int, **training: Any) -> ExperimentConfig:
+    """A member's preset, trained for four epochs."""
+    few = {"training": {"epochs": 4, "batch_size": 8, **training}}
+    return ExperimentConfig.parse(merge(load_preset(f"aicup_voice_mfcc{size}"), few))
+
+
+@pytest.fixture(scope="module")
+def voices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_voices(tmp_path_factory.mktemp("voices"), count=60, tested=6)
+
+
+@pytest.fixture(scope="module")
+def trained(voices: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, list[FoldResult]]:
+    """A home with both members' features and their fold runs on the first fold."""
+    home = Settings.load(tmp_path_factory.mktemp("home"))
+    store = FeatureStore.open(home.store, create=True)
+    for size in MEMBERS:
+        build(open_corpus(NAME, voices), resolve_feature(f"voice-mfcc{size}"), store, workers=0)
+    site = Site(home.store, home.results, str(home.cache), str(home.weights), device="cpu")
+    return home, [run_fold(FoldRun(member(size), "first-fold", 0, 0), site) for size in MEMBERS]
+
+
+@pytest.fixture
+def settings(trained: tuple[Settings, list[FoldResult]], tmp_path: Path) -> Settings:
+    """What `run` takes: the trained home."""
+    return replace(trained[0])
+
+
+def test_T11_the_epoch_kept_is_the_first_with_the_highest_recall_of_held_out_voices(
+    trained: tuple[Settings, list[FoldResult]],
+) -> None:
+    for result in trained[1]:
+        assert result.model["parameters"] == 444_261
+        chosen = result.protocols["validation"]
+        assert chosen.validation is not None and result.config["training"]["protocol"] == "validation"
+        seen = [record["validation"]["uar"] for record in result.epochs]
+        assert chosen.validation.uar == pytest.approx(max(seen))
+        assert chosen.epoch == 1 + int(np.argmax(seen))
+
+
+def test_E5_uar_is_the_mean_recall() -> None:
+    rng = np.random.default_rng(0)
+    labels, logits = rng.integers(5, size=200), rng.normal(size=(200, 5))
+    wanted = 100 * recall_score(labels, logits.argmax(axis=1), average="macro")
+    metrics = evaluate(logits, labels)
+    assert metrics.uar == pytest.approx(wanted) and metrics.value("uar") == metrics.uar
+
+
+def test_T1_plain_gradient_descent_has_decay_and_no_momentum() -> None:
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer = build_optimizer(member(13).optim, [weight], "cpu")
+    for _ in range(2):
+        weight.grad = torch.full((1,), 2.0)
+        optimizer.step()
+    first = 1 - 0.01 * (2 + 1e-4)
+    assert weight.item() == pytest.approx(first - 0.01 * (2 + 1e-4 * first))
+
+
+def test_the_ensemble_of_the_members_writes_the_contests_file(
+    run: Run, trained: tuple[Settings, list[FoldResult]], voices: Path, tmp_path: Path
+) -> None:
+    home, results = trained
+    hashes = [result.hash for result in results]
+    code, _, told = run("ensemble", *hashes, "--method", "mean", "--protocol", "validation")
+    assert code == 0, told
+    (stored,) = [path.name for path in (Path(home.results) / "ensembles").iterdir()]
+    out = tmp_path / "submission.csv"
+    code, _, told = run("submission", "--ensemble", stored, "--root", voices, "--dataset", NAME, "--out", out)
+    assert code == 0, told
+
+    contest = open_corpus(NAME, voices).contest()
+    members = [opened(home, result, tmp_path / result.hash[:6]) for result in results]
+    said = [
+        np.mean([one.predict(audio, table=contest.tables[name]).probabilities for one in members], axis=0)
+        for name, audio in contest.clips
+    ]
+    wanted = "".join(
+        f"{name},{'51234'[int(row.argmax())]}\n" for (name, _), row in zip(contest.clips, said, strict=True)
+    )
+    assert out.read_bytes() == wanted.encode()
+
+
+def test_a_voice_without_its_medical_numbers_is_refused(
+    trained: tuple[Settings, list[FoldResult]], voices: Path, tmp_path: Path
+) -> None:
+    model = opened(trained[0], trained[1][0], tmp_path / "model")
+    _, audio = open_corpus(NAME, voices).contest().clips[0]
+    with pytest.raises(UserError, match="takes 44 numbers beside each sound, and there are 0"):
+        model.predict(audio)
+
+
+def test_N3_a_submission_keeps_the_templates_order_and_has_no_header() -> None:
+    clips = tuple((name, Path(name)) for name in ("b", "a", "c"))
+    contest = Contest(columns=None, clips=clips, codes={"voice5": ("5", "1", "2", "3", "4")})
+    rows = {name: np.eye(5)[number] for name, number in (("a", 4), ("b", 0), ("c", 1))}
+    assert submission(contest, "voice5", rows) == "b,5\na,4\nc,1\n"
+
+
+def test_N1_five_members_arrays_make_the_submission_of_their_sum() -> None:
+    rng = np.random.default_rng(1)
+    arrays = rng.dirichlet(np.ones(5), size=(5, 1000)).astype(np.float32)  # members, clips, classes
+    names = [f"{n:04d}" for n in range(1000)]
+    members = [dict(zip(names, array, strict=True)) for array in arrays]
+    contest = Contest(columns=None, clips=tuple((n, Path(n)) for n in names), codes={"t": tuple("12345")})
+    wanted = arrays.astype(np.float64).sum(axis=0).argmax(axis=1) + 1
+    lines = submission(contest, "t", weighted(members, [1.0] * 5)).splitlines()
+    assert lines == [f"{name},{code}" for name, code in zip(names, wanted, strict=True)]
+
+
+@pytest.mark.parametrize("change", ({"x": np.ones(5)}, {"a": np.ones(4)}, {"a": np.full(5, np.nan)}))
+def test_members_whose_rows_differ_are_refused(change: dict[str, np.ndarray]) -> None:
+    with pytest.raises(UserError, match="member 2"):
+        weighted([{"a": np.ones(5)}, {"a": np.ones(5), **change}], [1.0, 1.0])
+
+
+def opened(home: Settings, result: FoldResult, folder: Path) -> SoundModel:
+    """A fold run's own weights."""
+    weights = ResultStore.open(home.results).read(result.hash, WEIGHTS)
+    config = ExperimentConfig.model_validate(result.config)
+    write_model(folder, config, result.data.classes, weights)
+    return SoundModel(folder, device="cpu")
