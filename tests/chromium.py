@@ -88,6 +88,22 @@ class Browser:
         self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **common)
         self.call("Input.dispatchKeyEvent", type="keyUp", **common)
 
+    def tab_to(self, selector: str, limit: int = 120) -> None:
+        """Press Tab until an element has the focus."""
+        for _ in range(limit):
+            self.press("Tab", code=9)
+            if self.evaluate(f"document.activeElement.matches({json.dumps(selector)})"):
+                return
+        raise AssertionError(f"Tab does not reach {selector}")
+
+    def wait(self, expression: str) -> None:
+        """Wait until an expression is true."""
+        until = time.monotonic() + TIMEOUT / 3
+        while not self.evaluate(f"Boolean({expression})"):
+            if time.monotonic() > until:
+                raise TimeoutError(expression)
+            time.sleep(0.02)
+
     def screenshot(self, path: Path, *, whole: bool = True) -> None:
         """Write a PNG of the page, or of what the window shows."""
         answer = self.call("Page.captureScreenshot", captureBeyondViewport=whole, format="png")

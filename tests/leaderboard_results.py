@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import io
 import json
@@ -19,6 +20,7 @@ from workers.evaluation import Metrics, evaluate
 from workers.results import PREDICTIONS, DataSummary, FoldKey, FoldResult, ProtocolResult, Provenance, ResultStore
 
 CLASSES = ["normal", "crackle", "wheeze", "both"]
+DEVICES = ["Meditron", "Litt3200", "AKGC417L"]
 SHARES = np.array([0.58, 0.24, 0.13, 0.05])
 BASE: dict[str, Any] = {
     "dataset": "icbhi",
@@ -99,6 +101,7 @@ def seed_of(*parts: Any) -> int:
     return int(digest(parts)[:12], 16)
 
 
+@functools.lru_cache(maxsize=64)
 def test_side(side: Side, fold: int) -> tuple[np.ndarray, np.ndarray]:
     """Labels and patients of a fold's test cycles: equal for every config and seed."""
     generator = np.random.default_rng(seed_of(side.split, side.cycles, fold))
@@ -177,7 +180,7 @@ def prediction_table(
         {
             "cycle_id": [f"{patient}_1b1_Al_sc_Meditron#{i:03d}" for i, patient in enumerate(patients)],
             "patient": patients.tolist(),
-            "device": ["Meditron"] * len(labels),
+            "device": [DEVICES[int(patient) % len(DEVICES)] for patient in patients],
             "label": labels.astype(np.int8),
             "side": [side] * len(labels),
             "protocol": [protocol] * len(labels),

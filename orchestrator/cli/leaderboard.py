@@ -30,20 +30,24 @@ def build(
     results: Annotated[str | None, typer.Option(help="Result store; the configured one if not given.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Write leaderboard.json, leaderboard.csv, leaderboard.md and index.html.
+    """Write the site: index.html, a page an entry, a page to compare two, and the same as JSON, CSV and Markdown.
+
+    It needs no network and no server: open index.html, or copy the folder to any web server.
 
     Example: lungtune leaderboard build --out site
     """
-    from orchestrator.leaderboard.collect import build_board
-    from orchestrator.leaderboard.render import PAGE, write
-    from orchestrator.leaderboard.site import registered_models
-    from workers.results import ResultStore
+    from orchestrator.leaderboard.render import PAGE
+    from orchestrator.leaderboard.site import write_site
 
     settings = Settings.load()
-    with err.status("reading results"):
-        registered = registered_models(settings, warn=lambda message: err.print(f"[yellow]warning[/] {message}"))
-        board = build_board(ResultStore.open(results or settings.results), registered)
-        places = write(board, out_folder or settings.home / "leaderboard")
+    with err.status("reading results") as status:
+        board, places = write_site(
+            settings,
+            out_folder or settings.home / "leaderboard",
+            results=results,
+            warn=lambda message: err.print(f"[yellow]warning[/] {message}"),
+            progress=status.update,
+        )
     for problem in board.problems:
         err.print(f"[yellow]left out[/] result {problem.result[:12]}: {problem.what}")
     if as_json:
@@ -77,7 +81,7 @@ def _table(board: Board, ranking: Ranking) -> Table:
         assert numbers is not None
         score = numbers.score
         table.add_row(
-            f"{entry.rank}{'=' if entry.separable is False else ''}",
+            f"{entry.rank}{'=' if entry.tied_with else ''}",
             entry.model.label,
             entry.objective.label,
             entry.config_hash[:8],
@@ -87,8 +91,8 @@ def _table(board: Board, ranking: Ranking) -> Table:
             f"{numbers.sensitivity.mean:.1f}",
             str(len(entry.seeds)),
         )
-    if any(entry.separable is False for entry in ranking.entries):
-        table.caption = "= not separable from the first: the intervals overlap"
+    if any(entry.tied_with for entry in ranking.entries):
+        table.caption = "= tied with the first of its group: no difference shows on the same draws of patients"
     return table
 
 
@@ -102,7 +106,7 @@ def _summary(board: Board) -> dict[str, object]:
                 "honest": ranking.honest,
                 "entries": [
                     entry.model_dump(
-                        mode="json", include={"rank", "separable", "model", "objective", "numbers", "config_hash"}
+                        mode="json", include={"id", "rank", "tied_with", "model", "objective", "numbers", "config_hash"}
                     )
                     for entry in ranking.entries
                 ],

@@ -1,20 +1,26 @@
-"""One entry of the board from its fold runs: numbers over folds and seeds, interval, curves, provenance."""
+"""One entry of the board from its fold runs: numbers over folds and seeds, cost, provenance. It is not ranked here."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from feature_store.errors import UserError
 from orchestrator.leaderboard import statistics
-from orchestrator.leaderboard.labels import describe_model, describe_objective
-from orchestrator.leaderboard.runs import PredictionReader, Run
-from orchestrator.leaderboard.schema import Curve, Entry, Estimate, Numbers, Origin, Registered, SeedRow
-from workers.evaluation import Metrics, evaluate
+from orchestrator.leaderboard.calibration import calibration_error
+from orchestrator.leaderboard.kept import Kept
+from orchestrator.leaderboard.labels import describe_model, describe_objective, pretraining
+from orchestrator.leaderboard.runs import Run
+from orchestrator.leaderboard.schema import Cost, Entry, Estimate, Numbers, Origin, Registered, SeedRow
+from orchestrator.leaderboard.statistics import PatientHits
+from orchestrator.leaderboard.tallies import Tally
+from workers.evaluation import Metrics
 
+CPU = "cpu"  # how a result names the device that is no GPU
 TOLERANCE = 0.01  # percent points between a stored Score and that of the stored predictions
 
 
@@ -52,41 +58,52 @@ class Group:
     def test(self, run: Run) -> Metrics:
         return run.protocols[self.protocol].test
 
-    def over_seeds(self, value: Callable[[Metrics], float | None]) -> list[float]:
-        """Mean over folds, a number a seed; seeds and folds in which it is not defined are left out."""
-        means = []
-        for runs in self.complete.values():
-            defined = [found for run in runs if (found := value(self.test(run))) is not None]
-            if defined:
-                means.append(float(np.mean(defined)))
-        return means
+    def tests(self) -> list[list[Metrics]]:
+        """Metrics of the test sides, ``[seeds][folds]``, of the seeds that are complete."""
+        return [[self.test(run) for run in runs] for runs in self.complete.values()]
 
-    def estimate(self, value: Callable[[Metrics], float | None]) -> Estimate | None:
-        values = self.over_seeds(value)
-        if not values:
-            return None
-        mean, sd = statistics.mean_and_sd(values)
-        return Estimate(mean=mean, sd=sd)
+
+@dataclass
+class Candidate:
+    """An entry before it is ranked.
+
+    Attributes:
+        entry: its `note` says why it must not be ranked, if so.
+        config: what was trained.
+        folds: hits of all seeds together, a fold each; empty where the entry has no numbers.
+    """
+
+    entry: Entry
+    config: Mapping[str, Any]
+    folds: list[PatientHits] = field(default_factory=list)
 
 
 def make_entry(
-    group: Group, predictions: PredictionReader, registered: Mapping[str, Mapping[str, Any]], resamples: int
-) -> Entry:
-    """The entry, not yet ranked. Its `note` says why it must not be, if so."""
+    group: Group, kept: Kept, registered: Mapping[str, Mapping[str, Any]], shared: Sequence[str] = ()
+) -> Candidate:
+    """One config under one protocol.
+
+    Args:
+        group: its fold runs.
+        kept: gives their predictions, condensed.
+        registered: models by config hash.
+        shared: patients on both sides of the split.
+    """
     first, used = group.runs[0], group.used
     note = None if used else f"{group.folds_done} of {group.folds} folds done"
-    numbers = None
+    numbers, tallies = None, {}
     if used:
         try:
-            numbers = _numbers(group, predictions, resamples)
+            tallies = _tallies(group, kept)
+            numbers = numbers_of(group.tests(), list(tallies.values()))
         except UserError as error:
-            note = error.what
+            note, tallies = error.what, {}
         except ValueError as error:
-            note = str(error)
-    if first.compat and numbers is not None and note is None:
-        note = f"copies a source system's defect ({', '.join(first.compat)}); Score {numbers.score.mean:.2f}"
+            note, tallies = str(error), {}
+    if numbers is not None and note is None:
+        note = defect(first.compat, numbers)
     confusion = np.sum([group.test(run).confusion for run in used or group.runs], axis=0)
-    return Entry(
+    entry = Entry(
         id=group.id,
         rank=None,
         note=note,
@@ -98,75 +115,158 @@ def make_entry(
         seeds=[_seed_row(group, seed, runs) for seed, runs in group.complete.items()],
         classes=list(first.cohort.classes),
         confusion=confusion.tolist(),
-        recall=[100.0 * row[i] / total if (total := sum(row)) else None for i, row in enumerate(confusion.tolist())],
-        curves=[_curve(run, group.protocol) for run in used or group.runs],
+        recall=recall_of(confusion),
         test_watched=any(_watched(run) for run in group.runs),
         test_reads=max(run.test_reads for run in group.runs),
-        training_minutes=sum(run.train_seconds for run in used or group.runs) / 60 / max(1, len(group.complete)),
+        without_shared=score_without(list(tallies.values()), shared),
+        cycle_weighted=cycle_weighted(group.tests()) if numbers else None,
+        cost=cost_of(used or group.runs, max(1, len(group.complete))),
+        pretraining=pretraining(first.config),
         compat=list(first.compat),
+        cycles_hash=cycles_of(next(iter(tallies.values()))) if tallies else None,
         config_hash=first.key.config_hash,
         data_hash=first.key.data_hash,
         split_hash=first.key.split_hash,
         feature_id=first.key.feature_id,
         semantics=first.key.semantics,
-        config=first.config,
-        origin=_origin(used or group.runs),
+        origin=origin_of(used or group.runs),
         results=[run.hash for run in used or group.runs],
         registered=_registered(registered.get(first.key.config_hash), first.key.data_hash),
     )
+    of_seeds = [[one.hits for one in tally] for tally in tallies.values()]
+    return Candidate(entry, first.config, [statistics.over_seeds(fold) for fold in zip(*of_seeds, strict=True)])
 
 
-def _numbers(group: Group, predictions: PredictionReader, resamples: int) -> Numbers:
-    """Point estimates from the stored metrics, interval and pooled Score from the stored predictions.
+def defect(compat: Sequence[str], numbers: Numbers) -> str | None:
+    """Why a copy of a source system's defect is not ranked; None where there is none."""
+    if not compat:
+        return None
+    return f"copies a source system's defect ({', '.join(compat)}); Score {numbers.score.mean:.2f}"
+
+
+def recall_of(confusion: np.ndarray) -> list[float | None]:
+    """Percent, per class, from a confusion matrix with the truth in rows."""
+    return [100.0 * row[i] / total if (total := sum(row)) else None for i, row in enumerate(confusion.tolist())]
+
+
+def cycles_of(folds: Sequence[Tally]) -> str:
+    """The hash of all folds' cycles, in their order; of one fold it is the fold's own."""
+    hashes = [fold.cycles_hash for fold in folds]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:16]
+
+
+def _tallies(group: Group, kept: Kept) -> dict[int, list[Tally]]:
+    """Seed -> condensed predictions, a fold each, each checked against its stored Score.
 
     Raises:
         UserError: predictions are missing, or do not give the stored Score.
         ValueError: the seeds were tested on different cycles.
     """
-    seeds = list(group.complete.values())
-    for run in group.used:
-        found, stored = predictions.get(run, group.protocol).hits.score, group.test(run).icbhi4.score
-        if abs(found - stored) > TOLERANCE:
-            raise UserError(f"stored Score {stored:.2f} of result {run.hash[:12]} is {found:.2f} by its predictions")
-    folds = [
-        statistics.mean_over_seeds([predictions.get(runs[fold], group.protocol).hits for runs in seeds])
-        for fold in range(group.folds)
-    ]
-    score = group.estimate(lambda metrics: metrics.icbhi4.score)
-    found_interval = statistics.interval(statistics.bootstrap(folds, resamples))
-    assert score is not None
-    if found_interval:
-        score = score.model_copy(update={"low": found_interval[0], "high": found_interval[1]})
+    found: dict[int, list[Tally]] = {}
+    for seed, runs in group.complete.items():
+        found[seed] = [kept.tally(run.hash, group.protocol) for run in runs]
+        for run, one in zip(runs, found[seed], strict=True):
+            check_score(group.test(run).icbhi4.score, one, f"result {run.hash[:12]}")
+    if len({cycles_of(folds) for folds in found.values()}) > 1:
+        raise ValueError("the seeds were tested on different cycles")
+    return found
+
+
+def check_score(stored: float, one: Tally, of: str) -> None:
+    """Raises UserError where a stored Score is not that of the stored predictions."""
+    if abs(one.hits.score - stored) > TOLERANCE:
+        raise UserError(f"stored Score {stored:.2f} of {of} is {one.hits.score:.2f} by its predictions")
+
+
+def numbers_of(tests: Sequence[Sequence[Metrics]], tallies: Sequence[Sequence[Tally]]) -> Numbers:
+    """Point estimates: of the metrics, and of the condensed predictions where folds are put together.
+
+    Args:
+        tests, tallies: ``[seeds][folds]``.
+
+    Raises:
+        ValueError: a metric is not defined on the test side.
+    """
+
+    def over(value: Callable[[Metrics], float | None]) -> Estimate | None:
+        """Mean over folds, then over seeds; where it is not defined it is left out."""
+        seeds = [[found for test in folds if (found := value(test)) is not None] for folds in tests]
+        means = [statistics.mean_and_sd(defined)[0] for defined in seeds if defined]
+        return estimate(means) if means else None
+
     return Numbers(
-        score=score,
-        specificity=_defined(group.estimate(lambda metrics: metrics.icbhi4.specificity)),
-        sensitivity=_defined(group.estimate(lambda metrics: metrics.icbhi4.sensitivity)),
-        icbhi2_score=_defined(group.estimate(lambda metrics: metrics.icbhi2.score)),
-        icbhi2_sensitivity=_defined(group.estimate(lambda metrics: metrics.icbhi2.sensitivity)),
-        uar=group.estimate(lambda metrics: metrics.uar),
-        auroc=group.estimate(lambda metrics: metrics.auroc),
-        accuracy=_defined(group.estimate(lambda metrics: metrics.accuracy)),
-        pooled_score=pooled_score(group, predictions),
+        score=_defined(over(lambda metrics: metrics.icbhi4.score)),
+        specificity=_defined(over(lambda metrics: metrics.icbhi4.specificity)),
+        sensitivity=_defined(over(lambda metrics: metrics.icbhi4.sensitivity)),
+        icbhi2_score=_defined(over(lambda metrics: metrics.icbhi2.score)),
+        icbhi2_sensitivity=_defined(over(lambda metrics: metrics.icbhi2.sensitivity)),
+        uar=over(lambda metrics: metrics.uar),
+        auroc=over(lambda metrics: metrics.auroc),
+        accuracy=_defined(over(lambda metrics: metrics.accuracy)),
+        ece=estimate([calibration_error(np.sum([one.calibration for one in folds], axis=0)) for folds in tallies]),
+        pooled_score=pooled_score(tallies),
     )
 
 
-def pooled_score(group: Group, predictions: PredictionReader) -> Estimate | None:
-    """Score of all folds' predictions put together, over seeds; None for a split of one fold."""
-    if group.folds == 1 or not group.complete:
+def pooled_score(seeds: Sequence[Sequence[Tally]]) -> Estimate | None:
+    """Score of all folds' predictions put together, over seeds; None for a split of one fold.
+
+    Args:
+        seeds: ``[seeds][folds]``.
+    """
+    if not seeds or len(seeds[0]) == 1:
+        return None
+    return estimate([statistics.pooled([one.hits for one in folds]).score for folds in seeds])
+
+
+def score_without(seeds: Sequence[Sequence[Tally]], shared: Sequence[str]) -> Estimate | None:
+    """Score without some patients, mean over folds, then over seeds; None where none of them was tested.
+
+    A fold of which nobody is left is left out.
+    """
+    tested = {name for folds in seeds for one in folds for name in one.hits.patients}
+    if not tested.intersection(shared):
         return None
     values = []
-    for runs in group.complete.values():
-        folds = [predictions.get(run, group.protocol) for run in runs]
-        logits, labels = np.concatenate([f.logits for f in folds]), np.concatenate([f.labels for f in folds])
-        values.append(evaluate(logits, labels).icbhi4.score)
+    for folds in seeds:
+        rest = [one.hits.without(shared) for one in folds]
+        defined = [hits.score for hits in rest if hits.patients]
+        if defined:
+            values.append(float(np.mean(defined)))
+    return estimate(values) if values else None
+
+
+def cycle_weighted(seeds: Sequence[Sequence[Metrics]]) -> Estimate | None:
+    """Mean of the folds' Scores by their test cycles, then over seeds; None for a split of one fold."""
+    if not seeds or len(seeds[0]) == 1:
+        return None
+    scores = np.array([[test.icbhi4.score for test in tests] for tests in seeds])
+    cycles = np.array([[test.n for test in tests] for tests in seeds])
+    return estimate(np.average(scores, axis=1, weights=cycles).tolist())
+
+
+def cost_of(runs: Sequence[Run], seeds: int = 1) -> Cost:
+    """What some trainings took together, by the number of seeds among them."""
+    on_gpu = [run.train_seconds for run in runs if run.provenance.device != CPU]
+    energy = [run.energy_kwh for run in runs if run.energy_kwh is not None]
+    return Cost(
+        train_minutes=sum(run.train_seconds for run in runs) / 60 / seeds,
+        gpu_hours=sum(on_gpu) / 3600 / seeds if on_gpu else None,
+        device=", ".join(sorted({run.provenance.device for run in runs})),
+        energy_kwh=sum(energy) / seeds if len(energy) == len(runs) else None,
+    )
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean and deviation over seeds."""
     mean, sd = statistics.mean_and_sd(values)
     return Estimate(mean=mean, sd=sd)
 
 
-def _defined(estimate: Estimate | None) -> Estimate:
-    if estimate is None:
+def _defined(found: Estimate | None) -> Estimate:
+    if found is None:
         raise ValueError("a metric is not defined on this test side")
-    return estimate
+    return found
 
 
 def _seed_row(group: Group, seed: int, runs: Sequence[Run]) -> SeedRow:
@@ -176,22 +276,12 @@ def _seed_row(group: Group, seed: int, runs: Sequence[Run]) -> SeedRow:
     return SeedRow(
         seed=seed,
         epochs=[run.protocols[group.protocol].epoch for run in runs],
-        score=float(np.mean([test.icbhi4.score for test in tests])),
-        specificity=float(np.mean([test.icbhi4.specificity for test in tests])),
-        sensitivity=float(np.mean([test.icbhi4.sensitivity for test in tests])),
-        icbhi2_score=float(np.mean([test.icbhi2.score for test in tests])),
+        score=statistics.mean_and_sd([test.icbhi4.score for test in tests])[0],
+        specificity=statistics.mean_and_sd([test.icbhi4.specificity for test in tests])[0],
+        sensitivity=statistics.mean_and_sd([test.icbhi4.sensitivity for test in tests])[0],
+        icbhi2_score=statistics.mean_and_sd([test.icbhi2.score for test in tests])[0],
         fold_scores=[test.icbhi4.score for test in tests],
         validation_score=float(np.mean(validation)) if validation else None,
-    )
-
-
-def _curve(run: Run, protocol: str) -> Curve:
-    return Curve(
-        seed=run.key.seed,
-        fold=run.key.fold,
-        chosen=run.protocols[protocol].epoch,
-        validation=list(run.validation_curve),
-        train_loss=list(run.loss_curve),
     )
 
 
@@ -199,7 +289,7 @@ def _watched(run: Run) -> bool:
     return bool(run.config.get("training", {}).get("watch_test")) or run.test_reads > 1
 
 
-def _origin(runs: Sequence[Run]) -> Origin:
+def origin_of(runs: Sequence[Run]) -> Origin:
     def distinct(name: str) -> list[str]:
         return sorted({str(getattr(run.provenance, name)) for run in runs})
 

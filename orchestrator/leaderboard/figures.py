@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from orchestrator.leaderboard.labels import differs
-from orchestrator.leaderboard.schema import Curve, Entry
+from orchestrator.leaderboard.schema import ChampionChange, Curve, Entry, Reliability
 
 FAMILIES = ("ast", "crnn", "cnn6", "cnn10", "mn")  # each has its colour in style.css
 CHANCE = 50.0  # Score of calling every cycle normal
 FOREST_ROWS = 12
-LABEL_WIDTH, LABEL_HEIGHT = 24.0, 7.0  # room that a label takes in the scatter plot, percent
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,10 @@ class Mark:
     low: float | None
     high: float | None
     rank: int | None
+    score: float
     x: float = 0.0
-    label_side: str = "right"
+    label_side: str = "none"
+    front: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,17 +64,6 @@ class Forest:
 
 
 @dataclass(frozen=True)
-class Scatter:
-    """Score against parameters, the latter on a logarithmic axis."""
-
-    x: Axis
-    y: Axis
-    marks: tuple[Mark, ...]
-    families: tuple[tuple[str, str], ...]
-    chance: float | None
-
-
-@dataclass(frozen=True)
 class Line:
     """One training's curve as points of a polyline in a box of 100 x 100, and its chosen epoch."""
 
@@ -83,9 +75,48 @@ class Line:
 
 @dataclass(frozen=True)
 class Curves:
+    name: str
     epochs: int
     y: Axis
     lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bin of a reliability diagram, percent; `share` is its cycles over those of the fullest bin."""
+
+    left: float
+    width: float
+    accuracy: float
+    confidence: float
+    share: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Calibration:
+    bars: tuple[Bar, ...]
+    ece: float
+    mce: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """A champion, percent of both axes."""
+
+    x: float
+    at: float
+    change: ChampionChange
+
+
+@dataclass(frozen=True)
+class History:
+    """A model's champions, oldest first. Without two Scores there is nothing to draw: `y` is None."""
+
+    changes: tuple[ChampionChange, ...]
+    y: Axis | None
+    points: tuple[Step, ...]
+    lines: tuple[tuple[float, float, float, float], ...]
 
 
 def colour(family: str) -> str:
@@ -93,11 +124,11 @@ def colour(family: str) -> str:
     return f"f-{family}" if family in FAMILIES else "f-other"
 
 
-def linear_axis(values: Sequence[float], ticks: int = 5) -> Axis:
-    """An axis with round ends around the values."""
+def linear_axis(values: Sequence[float], ticks: int = 5, least: float = 1.0) -> Axis:
+    """An axis with round ends around the values, at least `least` long."""
     low, high = min(values), max(values)
-    if high - low < 1.0:
-        low, high = low - 0.5, high + 0.5
+    if high - low < least:
+        low, high = low - least / 2, high + least / 2
     rough = (high - low) / ticks
     magnitude = 10.0 ** math.floor(math.log10(rough))
     step = next(m * magnitude for m in (1, 2, 5, 10) if m * magnitude >= rough)
@@ -107,16 +138,16 @@ def linear_axis(values: Sequence[float], ticks: int = 5) -> Axis:
     return Axis(axis.low, axis.high, marks)
 
 
-def log_axis(values: Sequence[float]) -> Axis:
-    """Log10 of counts, with a tick at each 1, 2 and 5 of a decade, thinned to at most six."""
+def log_axis(values: Sequence[float], text: Callable[[float], str]) -> Axis:
+    """Log10 of positive values, with a tick at each 1, 2 and 5 of a decade, thinned to at most six."""
     low, high = math.log10(min(values)) - 0.12, math.log10(max(values)) + 0.12
     axis = Axis(low, high, ())
     decades = range(math.floor(low), math.ceil(high) + 1)
     for steps in ((1, 2, 5), (1, 3), (1,)):
-        found = [float(m * 10**d) for d in decades for m in steps if low <= math.log10(m * 10**d) <= high]
+        found = [m * 10.0**d for d in decades for m in steps if low <= math.log10(m * 10.0**d) <= high]
         if len(found) <= 6:
             break
-    return Axis(low, high, tuple((axis.place(math.log10(count)), short_count(count)) for count in found))
+    return Axis(low, high, tuple((axis.place(math.log10(value)), text(value)) for value in found))
 
 
 def short_count(count: float) -> str:
@@ -137,52 +168,87 @@ def forest(entries: Sequence[Entry]) -> Forest | None:
     leader = shown[0].numbers
     return Forest(
         axis=axis,
-        marks=tuple(_mark(entry, axis) for entry in shown),
+        marks=tuple(mark_of(entry, axis) for entry in shown),
         left_out=len(entries) - len(shown),
         chance=axis.place(CHANCE),
         leader_low=axis.place(leader.score.low) if leader and leader.score.low is not None else None,
     )
 
 
-def scatter(entries: Sequence[Entry]) -> Scatter | None:
-    """Score against parameters; None if all models are of one size."""
-    shown = [entry for entry in entries if entry.numbers and entry.model.parameters > 0]
-    if len({entry.model.parameters for entry in shown}) < 2:
-        return None
-    x, y = log_axis([entry.model.parameters for entry in shown]), linear_axis(_extent(shown))
-    marks: list[Mark] = []
-    for entry in shown:
-        mark = _mark(entry, y, x.place(math.log10(entry.model.parameters)))
-        marks.append(_labelled(mark, marks))
-    families = {colour(entry.model.family): entry.model.label.split(" ")[0].rstrip(",") for entry in reversed(shown)}
-    return Scatter(
-        x=x,
-        y=y,
-        marks=tuple(marks),
-        families=tuple(sorted(families.items())),
-        chance=y.place(CHANCE) if y.low <= CHANCE <= y.high else None,
-    )
-
-
 def curves(found: Sequence[Curve]) -> Curves | None:
     """Validation Score by epoch; None where fewer than two epochs were recorded."""
-    epochs = max((len(curve.validation) for curve in found), default=0)
-    values = [value for curve in found for value in curve.validation if value is not None]
+    return _curves("Score of the held-out patients by epoch", [(curve, curve.validation) for curve in found])
+
+
+def losses(found: Sequence[Curve]) -> Curves | None:
+    """Training loss by epoch; None where fewer than two epochs were recorded."""
+    return _curves("Training loss by epoch", [(curve, curve.train_loss) for curve in found])
+
+
+def _curves(name: str, found: Sequence[tuple[Curve, Sequence[float | None]]]) -> Curves | None:
+    epochs = max((len(series) for _, series in found), default=0)
+    values = [value for _, series in found for value in series if value is not None]
     if epochs < 2 or not values:
         return None
-    x, y = Axis(1, epochs, ()), linear_axis(values, ticks=3)
+    x, y = Axis(1, epochs, ()), linear_axis(values, ticks=3, least=0.02)
     lines = []
-    for curve in found:
+    for curve, series in found:
         points = [
-            (x.place(epoch), 100.0 - y.place(value))
-            for epoch, value in enumerate(curve.validation, start=1)
-            if value is not None
+            (x.place(epoch), 100.0 - y.place(value)) for epoch, value in enumerate(series, start=1) if value is not None
         ]
-        at = curve.validation[curve.chosen - 1] if 0 < curve.chosen <= len(curve.validation) else None
+        at = series[curve.chosen - 1] if 0 < curve.chosen <= len(series) else None
         chosen = None if at is None else (x.place(curve.chosen), round(100.0 - y.place(at), 2))
         text = " ".join(f"{left:.4g},{top:.4g}" for left, top in points)
         lines.append(Line(curve.seed, curve.fold, text, chosen))
-    return Curves(epochs, y, tuple(lines))
+    return Curves(name, epochs, y, tuple(lines))
+
+
+def reliability(found: Reliability) -> Calibration:
+    """Bars of a reliability diagram, percent of the square from the lower left."""
+    most = max((bin.cycles for bin in found.bins), default=1)
+    bars = tuple(
+        Bar(
+            left=100 * bin.low,
+            width=100 * (bin.high - bin.low),
+            accuracy=100 * bin.accuracy,
+            confidence=100 * bin.confidence,
+            share=bin.cycles / most,
+            text=f"said {bin.confidence:.0%}, right {bin.accuracy:.0%} of {bin.cycles:,} cycles",
+        )
+        for bin in found.bins
+    )
+    return Calibration(bars, found.ece, found.mce)
+
+
+def champions(changes: Sequence[ChampionChange]) -> dict[str, History]:
+    """By registered model, its champions' Scores as a staircase over time."""
+    by_model: dict[str, list[ChampionChange]] = {}
+    for change in changes:
+        by_model.setdefault(change.model, []).append(change)
+    return {model: _history(of_model) for model, of_model in sorted(by_model.items())}
+
+
+def staircase(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float, float, float], ...]:
+    """Lines (x, y, x', y') that hold each value until the next point, and the last to the end of the axis."""
+    lines = []
+    for (x, y), (next_x, next_y) in itertools.pairwise(points):
+        lines += [(x, y, next_x, y), (next_x, y, next_x, next_y)]
+    return (*lines, *((x, y, 100.0, y) for x, y in points[-1:]))
+
+
+def _history(changes: Sequence[ChampionChange]) -> History:
+    known = [change for change in changes if change.score is not None and change.when]
+    if len(known) < 2:
+        return History(tuple(changes), None, (), ())
+    times = [datetime.fromisoformat(change.when).timestamp() for change in known]
+    scores = [change.score for change in known if change.score is not None]
+    x = Axis(times[0], max(times[-1], times[0] + 1), ())
+    y = linear_axis([min(scores) - 0.5, max(scores) + 0.5], ticks=3)
+    points = tuple(
+        Step(6 + 0.84 * x.place(time), y.place(score), change)
+        for time, score, change in zip(times, scores, known, strict=True)
+    )
+    return History(tuple(changes), y, points, staircase([(point.x, point.at) for point in points]))
 
 
 def _extent(entries: Sequence[Entry]) -> list[float]:
@@ -191,43 +257,20 @@ def _extent(entries: Sequence[Entry]) -> list[float]:
     return [end for score in found for end in (score.mean, score.low, score.high) if end is not None]
 
 
-def _mark(entry: Entry, axis: Axis, x: float = 0.0) -> Mark:
+def mark_of(entry: Entry, axis: Axis, x: float = 0.0, extra: str = "", front: bool = False) -> Mark:
+    """An entry's mark; `extra` is said beside its objective."""
     assert entry.numbers is not None
     score = entry.numbers.score
     return Mark(
         id=entry.id,
         label=entry.model.label,
-        detail=", ".join([entry.objective.label, *differs(entry, limit=1)]),
+        detail=", ".join([entry.objective.label, *differs(entry, limit=1), *([extra] if extra else [])]),
         colour=colour(entry.model.family),
         at=axis.place(score.mean),
         low=None if score.low is None else axis.place(score.low),
         high=None if score.high is None else axis.place(score.high),
         rank=entry.rank,
+        score=score.mean,
         x=x,
+        front=front,
     )
-
-
-def _labelled(mark: Mark, placed: Sequence[Mark]) -> Mark:
-    """Put the label where there is room beside the marks placed before; leave it out where there is none."""
-    sides = ("left", "right") if mark.x > 100 - LABEL_WIDTH else ("right", "left")
-    for side in sides:
-        if (side == "left" and mark.x < LABEL_WIDTH) or (side == "right" and mark.x > 100 - LABEL_WIDTH):
-            continue
-        left = mark.x if side == "right" else mark.x - LABEL_WIDTH
-        clear = all(
-            abs(other.at - mark.at) > LABEL_HEIGHT
-            or not (_span(other)[0] < left + LABEL_WIDTH and left < _span(other)[1])
-            for other in placed
-        )
-        if clear:
-            return Mark(**{**vars(mark), "label_side": side})
-    return Mark(**{**vars(mark), "label_side": "none"})
-
-
-def _span(mark: Mark) -> tuple[float, float]:
-    """Left and right end of a mark with its label, percent."""
-    return {
-        "right": (mark.x - 2, mark.x + LABEL_WIDTH),
-        "left": (mark.x - LABEL_WIDTH, mark.x + 2),
-        "none": (mark.x - 2, mark.x + 2),
-    }[mark.label_side]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from orchestrator.leaderboard.schema import Entry, Model, Objective, SearchRow
@@ -10,6 +12,16 @@ from orchestrator.leaderboard.schema import Entry, Model, Objective, SearchRow
 FAMILIES = {"cnn6": "CNN6", "cnn10": "CNN10", "cnn14": "CNN14", "crnn": "CRNN", "ast": "AST", "ssast": "SSAST"}
 OBJECTIVES = {"ce": "Cross entropy", "patchmix": "Patch-Mix", "patchmix_cl": "Patch-Mix CL"}
 SYMBOLS = {"alpha": "α", "tau": "τ", "mix_beta": "β", "class_weights": "weights", "label_smoothing": "smoothing"}
+PRETRAINED = {  # name of a published file of weights -> what it was trained on, as its authors say
+    r"audioset_\d+_\d+_": "ImageNet + AudioSet",
+    r"deit_|resnet\d|efficientnet_b": "ImageNet",
+    r"ssast-": "AudioSet + LibriSpeech",
+    r"cnn\d+_map": "AudioSet",
+    r"mn\d+_im": "ImageNet",
+    r"mn\d+_as_no_im_pre": "AudioSet",
+    r"mn\d+_as": "ImageNet + AudioSet",
+    r"vit_.*dinov2": "LVD-142M",
+}
 UNREMARKABLE = frozenset({"name", "proj_dim"})
 SHOWN_ANYWAY = ("objective.", "model.pretrained", "training.watch_test")
 DEFAULTS = {
@@ -36,6 +48,15 @@ def describe_model(config: Mapping[str, Any], parameters: int) -> Model:
     elif name == "crnn":
         label = f"CRNN {model['hidden']}×{model['layers']}"
     return Model(family=name, label=label, parameters=parameters, pretrained=pretrained.get("file") or None)
+
+
+def pretraining(config: Mapping[str, Any]) -> str | None:
+    """Corpora that the weights of a config were trained on before; the file's name where they are not known."""
+    file = (config["model"].get("pretrained") or {}).get("file")
+    if not file:
+        return None
+    name = PurePosixPath(str(file)).name
+    return next((corpora for pattern, corpora in PRETRAINED.items() if re.match(pattern, name, re.IGNORECASE)), name)
 
 
 def describe_objective(config: Mapping[str, Any]) -> Objective:

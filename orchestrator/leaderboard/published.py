@@ -10,6 +10,30 @@ from orchestrator.leaderboard.schema import Published
 
 FILE = "published_results.csv"
 DATASET = "icbhi"
+FLAGS: dict[str, dict[str, str]] = {
+    "selection": {
+        "test_best": "the epoch was chosen on the test side, which flatters the Score by about 2 points",
+        "last": "no epoch was chosen: the weights after the last one count",
+        "validation": "the epoch was chosen on held-out patients or by cross-validation inside the training side",
+        "unknown": "neither the paper nor its code says how the epoch was chosen",
+    },
+    "split": {
+        "official": "the challenge's split by recordings, 539 for training and 381 for testing; two patients are on "
+        "both sides",
+        "official-patient-test": "whole patients on the test side, 2,873 test cycles: not comparable with official",
+        "five-fold": "cross-validation over five folds; the note says where they are not made of patients",
+        "random-file": "recordings drawn at random: patients are on both sides, not comparable with official",
+    },
+    "metric": {
+        "icbhi4": "an abnormal cycle is hit only by its exact class",
+        "icbhi2": "an abnormal cycle is hit by any abnormal class: higher by construction",
+    },
+    "evidence": {
+        "primary": "read in the paper, report or code of its authors",
+        "secondary": "cited by another paper",
+        "disputed": "contradicted by a reconstruction or by its own code; the note says how",
+    },
+}
 
 
 def published_results() -> list[Published]:
@@ -21,5 +45,4 @@ def published_results() -> list[Published]:
 
 
 def _row(record: dict[str, str]) -> Published:
-    renamed = {"split_id": "split", "metric_id": "metric"}
-    return Published.model_validate({renamed.get(key, key): value or None for key, value in record.items()})
+    return Published.model_validate({key: value or None for key, value in record.items()})

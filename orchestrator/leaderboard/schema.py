@@ -1,163 +1,102 @@
-"""What stands in `leaderboard.json`. Scores are in percent; every list is in the order in which it is shown."""
+"""What stands in `leaderboard.json` and in the documents beside it, one an entry and one a board.
+
+Scores are in percent; every list is in the order in which it is shown. What only an entry's own page shows (its config,
+curves, breakdowns, predictions) stands in `EntryDetail`, so that a board of 10,000 entries stays small.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-SCHEMA = 1
+from orchestrator.leaderboard.schema_detail import (
+    SCHEMA,
+    BoardDetail,
+    Curve,
+    EntryDetail,
+    Reliability,
+    ReliabilityBin,
+    Slice,
+    WorstError,
+)
+from orchestrator.leaderboard.schema_entry import (
+    Cost,
+    Difference,
+    Entry,
+    Estimate,
+    Item,
+    Member,
+    Model,
+    Numbers,
+    Objective,
+    Origin,
+    Registered,
+    SeedRow,
+)
+
+__all__ = [
+    "HONEST",
+    "PROTOCOLS",
+    "SCHEMA",
+    "Board",
+    "BoardDetail",
+    "Bootstrap",
+    "ChampionChange",
+    "Cost",
+    "Curve",
+    "Data",
+    "Difference",
+    "Entry",
+    "EntryDetail",
+    "Estimate",
+    "Item",
+    "Leaderboard",
+    "Member",
+    "Model",
+    "Numbers",
+    "Objective",
+    "Origin",
+    "Problem",
+    "Published",
+    "Registered",
+    "Reliability",
+    "ReliabilityBin",
+    "SearchRow",
+    "SearchTable",
+    "SeedRow",
+    "Slice",
+    "Table",
+    "WorstError",
+]
+
 HONEST = ("validation", "last")
 PROTOCOLS = (*HONEST, "test_best")
-
-
-class Item(BaseModel):
-    """Base of every part of the board."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class Estimate(Item):
-    """A number over seeds, and where it has one, its interval."""
-
-    mean: float
-    sd: float | None = Field(default=None, description="standard deviation over seeds; null for one seed")
-    low: float | None = Field(default=None, description="2.5 % of a bootstrap over patients")
-    high: float | None = Field(default=None, description="97.5 % of a bootstrap over patients")
-
-
-class Numbers(Item):
-    """The metrics of an entry: mean over folds, then over seeds."""
-
-    score: Estimate = Field(description="icbhi4: an abnormal cycle counts only with its exact class")
-    specificity: Estimate
-    sensitivity: Estimate
-    icbhi2_score: Estimate = Field(description="icbhi2: any abnormal class counts")
-    icbhi2_sensitivity: Estimate
-    uar: Estimate | None = Field(default=None, description="unweighted average recall")
-    auroc: Estimate | None = Field(default=None, description="one against the rest, averaged over classes")
-    accuracy: Estimate
-    pooled_score: Estimate | None = Field(default=None, description="out-of-fold Score; only where folds > 1")
-
-
-class SeedRow(Item):
-    """One seed of an entry, over all its folds."""
-
-    seed: int
-    epochs: list[int] = Field(description="chosen epoch, a fold each")
-    score: float
-    specificity: float
-    sensitivity: float
-    icbhi2_score: float
-    fold_scores: list[float]
-    validation_score: float | None = Field(default=None, description="of the held-out patients, mean over folds")
-
-
-class Curve(Item):
-    """One training, an item an epoch."""
-
-    seed: int
-    fold: int
-    chosen: int = Field(description="epoch that the protocol chose, from 1")
-    validation: list[float | None] = Field(description="Score of the held-out patients")
-    train_loss: list[float | None]
-
-
-class Model(Item):
-    family: str = Field(description="`model.name` of the config")
-    label: str = Field(description="family and size, for people")
-    parameters: int
-    pretrained: str | None = Field(default=None, description="file of pretrained weights")
-
-
-class Objective(Item):
-    name: str
-    label: str
-    settings: dict[str, Any] = Field(default_factory=dict, description="what an objective's name leaves open")
-
-
-class Origin(Item):
-    """Where the numbers come from, each distinct value once."""
-
-    lungtune: list[str]
-    git_commit: list[str]
-    python: list[str]
-    torch: list[str]
-    device: list[str]
-    command: list[str]
-    finished: str = Field(description="of the last training, UTC")
-
-
-class Registered(Item):
-    """The registry's name for the model trained from this config."""
-
-    name: str
-    version: str
-    alias: str | None = None
-
-
-class Entry(Item):
-    """One config on one split under one protocol, over its folds and seeds."""
-
-    id: str = Field(description="stable: equal for the same config, data, split and protocol")
-    rank: int | None = Field(description="null where the entry is not ranked")
-    separable: bool | None = Field(
-        default=None, description="false where the interval overlaps the leader's; null for the leader and the unranked"
-    )
-    note: str | None = Field(default=None, description="why the entry is not ranked")
-    model: Model
-    objective: Objective
-    differs: dict[str, Any] = Field(
-        default_factory=dict, description="config keys that tell it from entries of the same model and objective"
-    )
-    numbers: Numbers | None = Field(default=None, description="null where no seed has all its folds")
-    folds: int
-    folds_done: int = Field(description="fewest over the seeds begun")
-    seeds: list[SeedRow]
-    compat: list[str] = Field(
-        default_factory=list, description="switched-on copies of a source system's defects; such an entry is not ranked"
-    )
-    classes: list[str]
-    confusion: list[list[int]] = Field(description="rows truth, columns prediction; summed over seeds and folds")
-    recall: list[float | None] = Field(description="percent, per class; null where the class has no cycle")
-    curves: list[Curve]
-    test_watched: bool = Field(description="the test side was scored after every epoch")
-    test_reads: int = Field(description="most reads of the test side by one training")
-    training_minutes: float = Field(description="of all folds, mean over seeds")
-    config_hash: str
-    data_hash: str
-    split_hash: str
-    feature_id: str
-    semantics: int
-    config: dict[str, Any]
-    origin: Origin
-    results: list[str] = Field(description="names of the results it is made of")
-    registered: Registered | None = None
 
 
 class Table(Item):
     """Entries that may be ranked against each other: one protocol of one board."""
 
-    protocol: str
-    honest: bool
-    entries: list[Entry]
-    incomplete: list[Entry]
+    protocol: str = Field(description="`validation`, `last` or `test_best`: how the epoch was chosen")
+    honest: bool = Field(description="the test side had no part in the choice")
+    entries: list[Entry] = Field(description="ranked, best first")
+    incomplete: list[Entry] = Field(description="not ranked; `note` says why")
 
 
 class Data(Item):
     """What all entries of a board were trained and tested on."""
 
-    dataset: str
-    task: str
-    split: str
-    split_hash: str
-    classes: list[str]
-    synthetic: bool
-    recordings: int
-    recordings_listed: int
-    test_cycles: int
-    test_patients: int
-    patients_on_both_sides: list[str]
+    dataset: str = Field(description="name of the corpus")
+    task: str = Field(description="what is predicted")
+    split: str = Field(description="name of the split")
+    split_hash: str = Field(description="of the cycles on both sides")
+    classes: list[str] = Field(description="in the order of the class numbers; the first is normal")
+    synthetic: bool = Field(description="made by a program: the numbers say nothing about lungs")
+    recordings: int = Field(description="at hand")
+    recordings_listed: int = Field(description="of the whole corpus")
+    test_cycles: int = Field(description="over all folds")
+    test_patients: int = Field(description="over all folds")
+    patients_on_both_sides: list[str] = Field(description="of the split: trained on and tested")
 
     @property
     def partial(self) -> bool:
@@ -167,90 +106,114 @@ class Data(Item):
 class Board(Item):
     """One dataset, task and split."""
 
-    id: str
-    data: Data
-    warnings: list[str]
-    tables: list[Table]
+    id: str = Field(description="also its anchor on the page, and the name of its document")
+    data: Data = Field(description="what its entries were trained and tested on")
+    warnings: list[str] = Field(description="what a reader must know before any number")
+    tables: list[Table] = Field(description="one a protocol, the honest ones first")
 
 
 class SearchRow(Item):
     """One trial: one config over the inner folds."""
 
-    config_hash: str
-    data_hash: str
-    model: Model
-    objective: Objective
-    differs: dict[str, Any] = Field(default_factory=dict)
+    config_hash: str = Field(description="of the config")
+    data_hash: str = Field(description="of the feature's content and the labels")
+    model: Model = Field(description="what was trained")
+    objective: Objective = Field(description="what was minimised")
+    differs: dict[str, Any] = Field(
+        default_factory=dict, description="config keys that tell it from rows of the same model and objective"
+    )
     score: float = Field(description="mean over folds, then seeds, of the held-out Score")
     score_sd: float | None = Field(default=None, description="standard deviation over folds")
-    pooled_score: float | None = None
-    specificity: float
-    sensitivity: float
-    folds: int
-    folds_done: int
-    seeds: int
-    config: dict[str, Any]
+    pooled_score: float | None = Field(default=None, description="of all folds put together; null without predictions")
+    specificity: float = Field(description="mean over folds, then seeds")
+    sensitivity: float = Field(description="mean over folds, then seeds")
+    folds: int = Field(description="of the split")
+    folds_done: int = Field(description="fewest over the seeds begun")
+    seeds: int = Field(description="how many")
+    config: dict[str, Any] = Field(description="the whole experiment config")
     ranked_as: str | None = Field(default=None, description="id of the board's entry trained from the same config")
 
 
 class SearchTable(Item):
     """Cross-validation inside a training side: how the search saw its trials. The test side plays no part."""
 
-    id: str
-    data: Data
-    protocol: str
-    trials: int
-    complete: int
-    warnings: list[str]
+    id: str = Field(description="its anchor on the page")
+    data: Data = Field(description="what it was searched on")
+    protocol: str = Field(description="`validation` or `last`")
+    trials: int = Field(description="how many configs")
+    complete: int = Field(description="how many of them have all folds")
+    warnings: list[str] = Field(description="what a reader must know before any number")
     rows: list[SearchRow] = Field(description="the best complete trials of every model family")
 
 
 class Published(Item):
-    """One row of a paper, as published."""
+    """One row of a paper, as published. What the flags mean stands in `Leaderboard.published_flags`."""
 
-    year: int
-    method: str
-    venue: str | None
-    backbone: str | None
-    params_m: float | None
-    pretraining: str | None
-    extra: str | None
-    split: str
-    metric: str
-    selection: str
-    specificity: float | None
-    sensitivity: float | None
-    score: float
-    score_sd: float | None
-    evidence: str
-    note: str | None
+    year: int = Field(description="of publication")
+    method: str = Field(description="with its authors")
+    venue: str | None = Field(description="where it was published")
+    backbone: str | None = Field(description="the network")
+    params_m: float | None = Field(description="million parameters")
+    pretraining: str | None = Field(description="corpora of the pretrained weights")
+    extra: str | None = Field(description="data beside the sounds and labels of the corpus")
+    split: Literal["official", "official-patient-test", "five-fold", "random-file"] = Field(description="flag")
+    metric: Literal["icbhi4", "icbhi2"] = Field(description="flag")
+    selection: Literal["validation", "last", "test_best", "unknown"] = Field(
+        description="flag: how the epoch was chosen"
+    )
+    specificity: float | None = Field(description="percent")
+    sensitivity: float | None = Field(description="percent")
+    score: float = Field(description="percent")
+    score_sd: float | None = Field(description="deviation over runs, where it is stated")
+    evidence: Literal["primary", "secondary", "disputed"] = Field(description="flag: how well the number is attested")
+    note: str | None = Field(description="what else a reader must know")
+
+
+class ChampionChange(Item):
+    """A version of a registered model became champion."""
+
+    model: str = Field(description="name of the registered model")
+    version: str = Field(description="of it")
+    when: str = Field(description="UTC, ISO 8601")
+    reason: str = Field(description="why it was promoted")
+    score: float | None = Field(description="that it was promoted for")
+    entry: str | None = Field(default=None, description="id of the entry trained from the same config, if it is shown")
 
 
 class Bootstrap(Item):
-    resamples: int
-    seed: int
-    unit: str = "patient"
-    level: float = 0.95
+    """How every interval was made."""
+
+    resamples: int = Field(description="how often the patients were drawn again")
+    breakdown_resamples: int = Field(description="of the intervals in an entry's breakdowns")
+    seed: int = Field(description="of the draws")
+    unit: str = Field(default="patient", description="what is drawn")
+    level: float = Field(default=0.95, description="of every interval")
 
 
 class Problem(Item):
     """A result that is left out, and why."""
 
-    result: str
-    what: str
+    result: str = Field(description="its name")
+    what: str = Field(description="why")
 
 
 class Leaderboard(Item):
     """The whole document."""
 
-    schema_version: int = Field(default=SCHEMA, alias="schema")
+    schema_version: int = Field(default=SCHEMA, alias="schema", description="version of this layout")
     generated: str = Field(description="UTC, ISO 8601")
-    lungtune: str
+    lungtune: str = Field(description="version that built it")
     results: int = Field(description="how many fold runs were read")
-    bootstrap: Bootstrap
-    problems: list[Problem]
-    boards: list[Board]
-    search: list[SearchTable]
-    published: list[Published]
+    bootstrap: Bootstrap = Field(description="how the intervals were made")
+    problems: list[Problem] = Field(description="results that are left out")
+    boards: list[Board] = Field(description="one a dataset, task, split and extent of the data")
+    search: list[SearchTable] = Field(description="the search's cross-validation, apart from the boards")
+    published: list[Published] = Field(
+        description="results as papers state them; empty where no result is on their corpus"
+    )
+    published_flags: dict[str, dict[str, str]] = Field(
+        default_factory=dict, description="column of the published results -> value -> what it means"
+    )
+    champions: list[ChampionChange] = Field(default_factory=list, description="oldest first")
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ import numpy as np
 RESAMPLES = 10_000
 SEED = 20170
 LEVEL = 0.95
+CHUNK = 250  # resamples computed at once: bounds the memory, changes no number
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,14 @@ class PatientHits:
 
     Attributes:
         patients: sorted.
-        counts: ``[patients, 4]``: normal cycles hit, normal cycles, abnormal cycles hit (exact class), abnormal cycles.
+        counts: ``[patients, 4]``, summed over seeds: normal cycles hit, normal cycles, abnormal cycles hit (exact
+            class), abnormal cycles. Whole numbers, so that equal Scores are equal to the last bit.
+        seeds: how many seeds were summed.
     """
 
     patients: tuple[str, ...]
     counts: np.ndarray
+    seeds: int = 1
 
     @property
     def score(self) -> float:
@@ -36,8 +39,18 @@ class PatientHits:
         normal_hit, normal, abnormal_hit, abnormal = self.counts.sum(axis=0)
         return 50.0 * float(normal_hit / max(normal, 1) + abnormal_hit / max(abnormal, 1))
 
+    def without(self, patients: Sequence[str]) -> PatientHits:
+        """The same without some of the patients."""
+        stay = [row for row, name in enumerate(self.patients) if name not in patients]
+        return PatientHits(tuple(self.patients[row] for row in stay), self.counts[stay], self.seeds)
 
-def patient_hits(predicted: np.ndarray, labels: np.ndarray, patients: Sequence[str]) -> PatientHits:
+    def same_cycles(self, other: PatientHits) -> bool:
+        """Whether both were tested on as many cycles of the same patients."""
+        own, others = self.counts[:, 1::2] * other.seeds, other.counts[:, 1::2] * self.seeds
+        return self.patients == other.patients and np.array_equal(own, others)
+
+
+def patient_hits(predicted: np.ndarray, labels: np.ndarray, patients: Sequence[str] | np.ndarray) -> PatientHits:
     """Count hits by patient.
 
     Args:
@@ -45,23 +58,31 @@ def patient_hits(predicted: np.ndarray, labels: np.ndarray, patients: Sequence[s
         patients: ``[cycles]`` patient of each cycle.
     """
     names, row = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
+    return PatientHits(tuple(names.tolist()), hit_counts(predicted, labels, row, len(names)))
+
+
+def hit_counts(predicted: np.ndarray, labels: np.ndarray, row: np.ndarray, rows: int) -> np.ndarray:
+    """The four counts of `PatientHits`, ``[rows, 4]``, of cycles that are numbered by `row`."""
     hit, normal = predicted == labels, labels == 0
     columns = (hit & normal, normal, hit & ~normal, ~normal)
-    counts = np.stack([np.bincount(row, weights=column, minlength=len(names)) for column in columns], axis=1)
-    return PatientHits(tuple(str(name) for name in names), counts)
+    return np.stack([np.bincount(row[column], minlength=rows) for column in columns], axis=1)
 
 
-def mean_over_seeds(hits: Sequence[PatientHits]) -> PatientHits:
-    """The seeds' mean hits: both rates are linear in them, so their Score is the mean of the seeds' Scores.
+def over_seeds(hits: Sequence[PatientHits]) -> PatientHits:
+    """The seeds' hits together: both rates are linear in them, so their Score is the mean of the seeds' Scores.
 
     Raises:
         ValueError: the seeds were not tested on the same cycles.
     """
-    first = hits[0]
-    for other in hits[1:]:
-        if other.patients != first.patients or not np.array_equal(other.counts[:, 1::2], first.counts[:, 1::2]):
-            raise ValueError("the seeds were tested on different cycles")
-    return PatientHits(first.patients, np.mean([h.counts for h in hits], axis=0))
+    if not all(other.same_cycles(hits[0]) for other in hits[1:]):
+        raise ValueError("the seeds were tested on different cycles")
+    return PatientHits(hits[0].patients, np.sum([h.counts for h in hits], axis=0), sum(h.seeds for h in hits))
+
+
+def pooled(folds: Sequence[PatientHits]) -> PatientHits:
+    """All folds' cycles put together; a patient of two folds is counted in both."""
+    patients = tuple(name for fold in folds for name in fold.patients)
+    return PatientHits(patients, np.concatenate([fold.counts for fold in folds]), folds[0].seeds)
 
 
 def scores(counts: np.ndarray) -> np.ndarray:
@@ -82,19 +103,59 @@ def draws(patients: int, resamples: int = RESAMPLES, seed: int = SEED) -> np.nda
     return weights
 
 
-def bootstrap(folds: Sequence[PatientHits], resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
-    """Scores ``[resamples]`` of resampled patients: drawn within each fold, then the mean over folds.
+def bootstrap(entries: Sequence[Sequence[PatientHits]], resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
+    """Scores of resampled patients: drawn within each fold, then the mean over folds.
 
-    A fold whose resample has no normal or no abnormal cycle is left out of that resample's mean; a resample that has
-    no fold left is NaN.
+    All entries meet the same draws. A fold whose resample has no normal or no abnormal cycle is left out of that
+    resample's mean; a resample that has no fold left is NaN. Both depend on the patients drawn, so they hold for all
+    entries alike.
+
+    Args:
+        entries: ``[entries][folds]``, at least one, all tested on the same cycles.
+        resamples, seed: of `draws`; fold k draws with ``seed + k``.
+
+    Returns:
+        ``[entries, resamples]``, float32.
+
+    Raises:
+        ValueError: two entries were not tested on the same cycles.
     """
-    by_fold = [
-        scores((draws(len(fold.patients), resamples, seed + index) @ fold.counts.astype(np.float32)).astype(np.float64))
-        for index, fold in enumerate(folds)
-    ]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Mean of empty slice")
-        return np.nanmean(np.stack(by_fold), axis=0)
+    first = entries[0]
+    for folds in entries[1:]:
+        if len(folds) != len(first) or not all(a.same_cycles(b) for a, b in zip(folds, first, strict=True)):
+            raise ValueError("the entries were tested on different cycles")
+    samples = np.empty((len(entries), resamples), np.float32)
+    by_fold = [_hits_of_fold([folds[index] for folds in entries]) for index in range(len(first))]
+    for start in range(0, resamples, CHUNK):
+        rows = slice(start, min(start + CHUNK, resamples))
+        total = np.zeros((rows.stop - rows.start, len(entries)), np.float32)
+        defined = np.zeros(len(total), np.float32)
+        for index, (hits, cycles, seeds) in enumerate(by_fold):
+            drawn = draws(len(hits), resamples, seed + index)[rows]
+            asked = drawn @ cycles
+            there = (asked > 0).all(axis=1)
+            asked[~there] = np.inf  # both rates of such a resample become 0, and it is not counted
+            for side in (0, 1):
+                rates = drawn @ hits[:, side]
+                rates /= asked[:, side, None] * seeds
+                total += rates
+            defined += there
+        with np.errstate(invalid="ignore", divide="ignore"):
+            total *= 50.0 / defined[:, None]
+        samples[:, rows] = total.T
+    return samples
+
+
+def _hits_of_fold(entries: Sequence[PatientHits]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Hits ``[patients, 2, entries]``, cycles of one seed ``[patients, 2]`` and seeds ``[entries]``, all float32.
+
+    The numbers are whole and far below 2^24, so products of them are exact. If all entries have as many seeds, their
+    number stands once.
+    """
+    hits = np.stack([entry.counts[:, ::2] for entry in entries], axis=-1).astype(np.float32)
+    cycles = (entries[0].counts[:, 1::2] / entries[0].seeds).astype(np.float32)
+    seeds = np.array([entry.seeds for entry in entries], np.float32)
+    return hits, cycles, seeds[:1] if (seeds == seeds[0]).all() else seeds
 
 
 def interval(samples: np.ndarray, level: float = LEVEL) -> tuple[float, float] | None:
@@ -113,8 +174,3 @@ def mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
     if len(values) < 2:
         return mean, None
     return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
-
-
-def overlap(first: tuple[float, float], second: tuple[float, float]) -> bool:
-    """Whether two intervals have a point in common."""
-    return first[0] <= second[1] and second[0] <= first[1]

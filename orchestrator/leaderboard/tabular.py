@@ -24,13 +24,15 @@ PROTOCOL_NOTES = {
 }
 # fmt: off
 COLUMNS = [
-    "dataset", "task", "split", "protocol", "honest", "rank", "status", "separable_from_first", "model_family",
+    "dataset", "task", "split", "protocol", "honest", "id", "rank", "rank_low", "rank_high", "group", "tied_with",
+    "difference", "difference_low", "difference_high", "difference_p", "status", "kind", "members", "model_family",
     "model", "objective", "score", "score_sd", "score_low", "score_high", "specificity", "specificity_sd",
-    "sensitivity", "sensitivity_sd", "icbhi2_score", "icbhi2_sensitivity", "uar", "auroc", "accuracy", "pooled_score",
-    "folds", "folds_done", "seeds", "pretrained", "parameters", "feature_id", "training_minutes", "test_watched",
-    "test_reads", "synthetic", "recordings", "recordings_listed", "test_cycles", "test_patients", "config_hash",
-    "data_hash", "split_hash", "semantics", "git_commit", "lungtune", "registered_name", "registered_version",
-    "registered_alias", "note",
+    "sensitivity", "sensitivity_sd", "icbhi2_score", "icbhi2_sensitivity", "uar", "auroc", "accuracy", "ece",
+    "pooled_score", "cycle_weighted_score", "without_shared_score", "without_shared_low", "without_shared_high",
+    "folds", "folds_done", "seeds", "pretrained", "pretraining", "extra_data", "parameters", "feature_id",
+    "training_minutes", "gpu_hours", "device", "energy_kwh", "test_watched", "test_reads", "synthetic", "recordings",
+    "recordings_listed", "test_cycles", "test_patients", "config_hash", "data_hash", "split_hash", "semantics",
+    "git_commit", "lungtune", "registered_name", "registered_version", "registered_alias", "note",
 ]
 # fmt: on
 
@@ -55,9 +57,15 @@ def _record(board: Board, table: Table, entry: Entry) -> dict[str, Any]:
         "split": data.split,
         "protocol": table.protocol,
         "honest": table.honest,
+        "id": entry.id,
         "rank": entry.rank,
+        "rank_low": entry.rank_low,
+        "rank_high": entry.rank_high,
+        "group": entry.group,
+        "tied_with": entry.tied_with,
         "status": "ranked" if entry.rank else "incomplete",
-        "separable_from_first": entry.separable,
+        "kind": entry.kind,
+        "members": " ".join(member.id for member in entry.members),
         "model_family": entry.model.family,
         "model": entry.model.label,
         "objective": entry.objective.name,
@@ -65,9 +73,14 @@ def _record(board: Board, table: Table, entry: Entry) -> dict[str, Any]:
         "folds_done": entry.folds_done,
         "seeds": len(entry.seeds),
         "pretrained": entry.model.pretrained,
+        "pretraining": entry.pretraining,
+        "extra_data": ", ".join(entry.extra_data),
         "parameters": entry.model.parameters,
         "feature_id": entry.feature_id,
-        "training_minutes": round(entry.training_minutes, 3),
+        "training_minutes": round(entry.cost.train_minutes, 3),
+        "gpu_hours": entry.cost.gpu_hours,
+        "device": entry.cost.device,
+        "energy_kwh": entry.cost.energy_kwh,
         "test_watched": entry.test_watched,
         "test_reads": entry.test_reads,
         "synthetic": data.synthetic,
@@ -92,7 +105,15 @@ def _record(board: Board, table: Table, entry: Entry) -> dict[str, Any]:
         record |= {"specificity": numbers.specificity.mean, "specificity_sd": numbers.specificity.sd}
         record |= {"sensitivity": numbers.sensitivity.mean, "sensitivity_sd": numbers.sensitivity.sd}
         record |= {"icbhi2_score": numbers.icbhi2_score.mean, "icbhi2_sensitivity": numbers.icbhi2_sensitivity.mean}
-        record |= {key: _mean(getattr(numbers, key)) for key in ("uar", "auroc", "accuracy", "pooled_score")}
+        record |= {key: _mean(getattr(numbers, key)) for key in ("uar", "auroc", "accuracy", "ece", "pooled_score")}
+    if entry.difference:
+        found = entry.difference
+        record |= {"difference": found.mean, "difference_low": found.low, "difference_high": found.high}
+        record |= {"difference_p": found.p}
+    if entry.without_shared:
+        rest = entry.without_shared
+        record |= {"without_shared_score": rest.mean, "without_shared_low": rest.low, "without_shared_high": rest.high}
+    record["cycle_weighted_score"] = _mean(entry.cycle_weighted)
     return record
 
 
@@ -116,7 +137,8 @@ def to_markdown(leaderboard: Leaderboard) -> str:
         f"Generated {leaderboard.generated} by lungtune {leaderboard.lungtune} from {leaderboard.results} fold runs. "
         f"Score = (Sp + Se) / 2 in percent; in brackets its 95 % interval by a bootstrap over patients "
         f"({leaderboard.bootstrap.resamples:,} resamples); ± is the deviation over seeds. "
-        "A rank with = is not separable from the first: the intervals overlap.",
+        "Behind the rank stands its 95 % interval over the same resamples. Entries of one group are tied: their paired "
+        "difference to the group's first does not exclude 0.",
         "",
     ]
     for board in leaderboard.boards:
@@ -139,8 +161,12 @@ def title(data: Any) -> str:
 
 
 def _ranked(table: Table) -> Iterator[str]:
-    head = ["Rank", "Model", "Objective", "Score [95 %]", "Sp", "Se", "icbhi2", "Pooled", "Seeds", "Pretrained"]
-    head += ["Parameters", "Minutes", "Test watched", "Config"]
+    head = ["Rank", "Group", "Model", "Objective", "Score [95 %]", "Sp", "Se", "icbhi2"]
+    pooled = any(entry.folds > 1 for entry in table.entries)
+    shared = any(entry.without_shared for entry in table.entries)
+    head += ["Pooled", "By cycles"] if pooled else []
+    head += ["Without shared"] if shared else []
+    head += ["ECE", "Seeds", "Pretraining", "Parameters", "Minutes", "Test watched", "Config"]
     rows = []
     for entry in table.entries:
         numbers = entry.numbers
@@ -148,18 +174,21 @@ def _ranked(table: Table) -> Iterator[str]:
         name = entry.model.label + (f" **{badge(entry)}**" if entry.registered else "")
         rows.append(
             [
-                f"{entry.rank}{'=' if entry.separable is False else ''}",
+                f"{entry.rank}{_ranks(entry)}",
+                f"{entry.group}{'=' if entry.tied_with else ''}",
                 name,
                 " ".join([entry.objective.label, *settings(entry)]),
                 f"**{numbers.score.mean:.1f}** {bracket(numbers.score)}{_deviation(numbers.score)}",
                 f"{numbers.specificity.mean:.1f}",
                 f"{numbers.sensitivity.mean:.1f}",
                 f"{numbers.icbhi2_score.mean:.1f}",
-                f"{numbers.pooled_score.mean:.1f}" if numbers.pooled_score else "",
+                *([_one(numbers.pooled_score), _one(entry.cycle_weighted)] if pooled else []),
+                *([_one(entry.without_shared)] if shared else []),
+                _one(numbers.ece),
                 str(len(entry.seeds)),
-                entry.model.pretrained or "no",
+                ", ".join([entry.pretraining or "none", *(f"+ {name}" for name in entry.extra_data)]),
                 short_count(entry.model.parameters),
-                f"{entry.training_minutes:.1f}",
+                f"{entry.cost.train_minutes:.1f}",
                 "yes" if entry.test_watched else "no",
                 f"`{entry.config_hash[:8]}`",
             ]
@@ -212,6 +241,15 @@ def bracket(estimate: Estimate) -> str:
 
 def _deviation(estimate: Estimate) -> str:
     return f" ± {estimate.sd:.1f}" if estimate.sd is not None else ""
+
+
+def _one(estimate: Estimate | None) -> str:
+    return f"{estimate.mean:.1f}" if estimate else ""
+
+
+def _ranks(entry: Entry) -> str:
+    """The interval of the rank, where it has one."""
+    return f" ({entry.rank_low} to {entry.rank_high})" if entry.rank_low is not None else ""
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

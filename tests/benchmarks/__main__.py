@@ -12,11 +12,10 @@ import os
 import sys
 
 NAMES = ("features", "first_step", "ast_step", "orchestration")
-LONG = ("scale",)  # only where it is named
+LONG = ("board", "scale")  # only where it is named
 
 
 def main() -> None:
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     for chatty in ("mlflow", "alembic", "ray", "ray.tune"):
         logging.getLogger(chatty).setLevel(logging.ERROR)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from leaderboard_results import AST, CL, RECIPES, Recipe, Side, five_fold, fold_result, publish, realistic
 from sklearn.metrics import recall_score, roc_auc_score
 
+from orchestrator.leaderboard.calibration import calibration_error, reliability_sums
 from orchestrator.leaderboard.collect import build_board
 from orchestrator.leaderboard.runs import inner_folds, split_folds
 from orchestrator.leaderboard.schema import Board, Entry, Leaderboard, Table
-from workers.evaluation import softmax
+from workers.evaluation import evaluate, softmax
 from workers.results import PREDICTIONS, RESULT, ResultStore
 
 WATCHED, BEST_MN = RECIPES[0], RECIPES[2]
@@ -57,17 +61,25 @@ def test_protocols_rank_apart_and_honest_ones_come_first(built: Leaderboard):
     assert len(set(ids)) == len(ids)
 
 
-def test_ranks_follow_the_score_and_say_what_they_do_not_separate(built: Leaderboard):
+def test_ranks_follow_the_score_and_say_what_is_tied(built: Leaderboard):
     for table in built.boards[0].tables:
         means = [entry.numbers.score.mean for entry in table.entries]
         assert means == sorted(means, reverse=True)
         assert [entry.rank for entry in table.entries] == list(range(1, len(means) + 1))
-        leader = table.entries[0]
-        assert leader.separable is None
-        for entry in table.entries[1:]:
+        for entry in table.entries:
             assert entry.numbers.score.low < entry.numbers.score.mean < entry.numbers.score.high
-            assert entry.separable is (entry.numbers.score.high < leader.numbers.score.low)
-    assert {e.separable for e in table_of(built.boards[0], "last").entries} == {None, True, False}
+            assert 1 <= entry.rank_low <= entry.rank <= entry.rank_high <= len(table.entries)
+        leader = table.entries[0]
+        assert (leader.group, leader.tied_with, leader.difference) == (1, None, None)
+        for before, entry in itertools.pairwise(table.entries):
+            tied = entry.difference.low <= 0 <= entry.difference.high
+            assert entry.difference.other == leader.id
+            assert entry.difference.mean == pytest.approx(entry.numbers.score.mean - leader.numbers.score.mean)
+            assert entry.group == before.group + (not tied)
+            assert entry.tied_with == (leader.id if tied else None)
+            leader = leader if tied else entry
+    assert max(entry.group for entry in table_of(built.boards[0], "last").entries) > 1
+    assert any(entry.tied_with for table in built.boards[0].tables for entry in table.entries)
 
 
 def test_numbers_follow_from_the_predictions(store: ResultStore, built: Leaderboard):
@@ -107,12 +119,9 @@ def test_what_a_reader_asks_of_an_entry(built: Leaderboard):
     assert watched.objective.settings == {"α": 1.0, "τ": 0.06, "β": 1.0}
     assert watched.model.pretrained == "deit_base.pt"
     assert (watched.test_watched, watched.test_reads) == (True, 13)
-    assert watched.training_minutes == pytest.approx(52)
-    assert [(curve.seed, curve.chosen, len(curve.validation)) for curve in watched.curves] == [
-        (0, 5, 12),
-        (1, 6, 12),
-        (2, 7, 12),
-    ]
+    assert watched.cost.train_minutes == pytest.approx(52)
+    assert (watched.cost.device, watched.cost.gpu_hours, watched.cost.energy_kwh) == ("cpu", None, None)
+    assert (watched.pretraining, watched.extra_data) == ("ImageNet", [])
     unwatched = entry_of(table_of(built.boards[0], "validation"), BEST_MN)
     assert (unwatched.test_watched, unwatched.test_reads) == (False, 1)
 
@@ -319,6 +328,157 @@ def test_predictions_are_read_once_and_only_where_they_are_shown(tmp_path: Path)
 def test_an_empty_store_gives_an_empty_board(tmp_path: Path):
     built = build(tmp_path / "nothing")
     assert (built.results, built.boards, built.search, built.published) == (0, [], [], [])
+
+
+def test_the_patients_on_both_sides_can_be_left_out(tmp_path: Path):
+    store = ResultStore.open(str(tmp_path))
+    side = Side(both_sides=("103", "107", "999"))
+    publish(store, BEST_MN, side, seeds=[0, 1])
+    (entry,) = table_of(build(tmp_path, 2_000).boards[0], "last").entries
+    scores = []
+    for name in entry.results:
+        rows = store.predictions(name).filter(np.asarray(store.predictions(name)["protocol"]) == "last")
+        stay = ~np.isin(np.asarray(rows["patient"]), side.both_sides)
+        assert 0 < stay.sum() < 920
+        scores.append(evaluate(np.array(rows["logits"].to_pylist())[stay], np.array(rows["label"])[stay]).icbhi4.score)
+    assert entry.without_shared.mean == pytest.approx(np.mean(scores))
+    assert entry.without_shared.sd == pytest.approx(np.std(scores, ddof=1))
+    assert entry.without_shared.low < entry.without_shared.mean < entry.without_shared.high
+    assert entry.numbers.score.mean != entry.without_shared.mean
+
+
+def test_nothing_is_left_out_where_the_shared_patients_are_not_tested(built: Leaderboard):
+    assert built.boards[0].data.patients_on_both_sides == ["156", "218"]
+    assert all(entry.without_shared is None for entry in built.boards[0].tables[0].entries)
+
+
+def test_folds_can_be_weighted_by_their_cycles(tmp_path: Path):
+    store = ResultStore.open(str(tmp_path))
+    for fold in range(5):
+        side = Side("five-fold", patients=20, cycles=100 + 150 * fold, both_sides=())
+        for seed in (0, 1):
+            result, predictions = fold_result(BEST_MN, side, fold, seed)
+            key = result.key.model_copy(update={"split_hash": "f" * 16})
+            store.publish(result.model_copy(update={"key": key, "hash": key.hash}), {PREDICTIONS: predictions})
+    (entry,) = table_of(build(tmp_path).boards[0], "last").entries
+    cycles = np.array([100, 250, 400, 550, 700])
+    weighted = [np.dot(seed.fold_scores, cycles) / 2000 for seed in entry.seeds]
+    assert entry.cycle_weighted.mean == pytest.approx(np.mean(weighted))
+    assert entry.cycle_weighted.sd == pytest.approx(np.std(weighted, ddof=1))
+    assert len({entry.numbers.score.mean, entry.cycle_weighted.mean, entry.numbers.pooled_score.mean}) == 3
+
+
+def test_calibration_error_is_the_mean_over_seeds(store: ResultStore, built: Leaderboard):
+    entry = entry_of(table_of(built.boards[0], "last"), WATCHED)
+    errors = []
+    for name in entry.results:
+        rows = store.predictions(name).filter(np.asarray(store.predictions(name)["protocol"]) == "last")
+        probabilities, labels = softmax(np.array(rows["logits"].to_pylist())), np.array(rows["label"])
+        errors.append(calibration_error(reliability_sums(probabilities, labels)))
+    assert entry.numbers.ece.mean == pytest.approx(np.mean(errors))
+    assert entry.numbers.ece.sd == pytest.approx(np.std(errors, ddof=1))
+
+
+def test_hours_on_a_gpu_are_counted_and_the_energy_where_it_was_measured(tmp_path: Path):
+    store = ResultStore.open(str(tmp_path))
+    for seed in (0, 1):
+        result, predictions = fold_result(BEST_MN, Side(), 0, seed)
+        provenance = result.provenance.model_copy(update={"device": "NVIDIA H200"})
+        timing = {**result.timing, "train_seconds": 3600.0 * (1 + seed), "energy_kwh": 0.5 + seed}
+        store.publish(
+            result.model_copy(update={"provenance": provenance, "timing": timing}), {PREDICTIONS: predictions}
+        )
+    (entry,) = table_of(build(tmp_path).boards[0], "last").entries
+    assert entry.cost.model_dump() == {
+        "train_minutes": 90.0,
+        "gpu_hours": 1.5,
+        "device": "NVIDIA H200",
+        "energy_kwh": 1.0,
+    }
+
+
+def test_other_cycles_of_the_same_number_are_not_ranked(tmp_path: Path):
+    store = ResultStore.open(str(tmp_path))
+    publish(store, RECIPES[1], Side(), seeds=[0])
+    publish(store, RECIPES[2], Side(), seeds=[0])
+    result, _ = fold_result(RECIPES[4], Side(), 0, 0)
+    _, others = fold_result(replace(RECIPES[4], skill=9), Side(), 0, 0)
+    table = pq.read_table(io.BytesIO(others))
+    sink = io.BytesIO()
+    renamed = pa.array([f"x{name}" for name in table["cycle_id"].to_pylist()])
+    pq.write_table(table.set_column(0, "cycle_id", renamed), sink)
+    logits = np.array(table["logits"].to_pylist())
+    protocols = {
+        name: protocol.model_copy(
+            update={"test": evaluate(logits[rows := of(table, name)], np.array(table["label"])[rows])}
+        )
+        for name, protocol in result.protocols.items()
+    }
+    store.publish(result.model_copy(update={"protocols": protocols}), {PREDICTIONS: sink.getvalue()})
+    found = table_of(build(tmp_path).boards[0], "last")
+    assert len(found.entries) == 2
+    assert found.incomplete[0].note == "tested on other cycles than most entries of this table"
+
+
+def of(table: pa.Table, protocol: str) -> np.ndarray:
+    return (np.asarray(table["protocol"]) == protocol) & (np.asarray(table["side"]) == "test")
+
+
+def test_broken_predictions_cost_their_entry_its_rank(tmp_path: Path):
+    store = ResultStore.open(str(tmp_path))
+    (name,) = publish(store, RECIPES[2], Side(), seeds=[0])
+    publish(store, RECIPES[4], Side(), seeds=[0])
+    path = tmp_path / name[:2] / name / PREDICTIONS
+    path.write_bytes(path.read_bytes()[:200])
+    table = table_of(build(tmp_path).boards[0], "last")
+    assert [entry.config_hash for entry in table.entries] == [RECIPES[4].config_hash]
+    assert f"{PREDICTIONS} of result {name} cannot be read" in table.incomplete[0].note
+
+
+def test_a_config_of_another_version_is_named_and_the_rest_is_built(tmp_path: Path):
+    store = ResultStore.open(str(tmp_path))
+    first, second = publish(store, RECIPES[2], Side(), seeds=[0]) + publish(store, RECIPES[4], Side(), seeds=[0])
+    path = tmp_path / first[:2] / first / RESULT
+    content = json.loads(path.read_text())
+    del content["config"]["model"]["width"]
+    path.write_text(json.dumps(content))
+    built = build(tmp_path)
+    assert [problem.result for problem in built.problems] == [first]
+    assert "'width'" in built.problems[0].what
+    assert [entry.results for entry in table_of(built.boards[0], "last").entries] == [[second]]
+
+
+@dataclass
+class Change:
+    version: str
+    when: str
+    reason: str
+    score: float | None
+    config_hash: str | None
+
+
+def test_the_history_of_the_champions_names_the_entries_that_are_shown(store: ResultStore):
+    history = {
+        "icbhi-lungsound4": [
+            Change("1", "2026-03-01T10:00:00+00:00", "the first", 48.0, "0" * 16),
+            Change("3", "2026-03-03T10:00:00+00:00", "51.2 against 48.0", 51.2, BEST_MN.config_hash),
+        ],
+        "icbhi-diagnosis3": [Change("1", "2026-03-02T10:00:00+00:00", "the first", None, None)],
+    }
+    built = build_board(store, resamples=100, history=history)
+    shown = entry_of(table_of(built.boards[0], "validation"), BEST_MN)
+    assert [(c.model, c.version, c.entry) for c in built.champions] == [
+        ("icbhi-lungsound4", "1", None),
+        ("icbhi-diagnosis3", "1", None),
+        ("icbhi-lungsound4", "3", shown.id),
+    ]
+    assert (built.champions[2].reason, built.champions[2].score) == ("51.2 against 48.0", 51.2)
+
+
+def test_every_flag_of_a_published_result_is_explained(built: Leaderboard):
+    assert set(built.published_flags) == {"selection", "split", "metric", "evidence"}
+    for column, meanings in built.published_flags.items():
+        assert {getattr(row, column) for row in built.published} <= set(meanings)
 
 
 def test_published_results_are_there_for_icbhi(built: Leaderboard):

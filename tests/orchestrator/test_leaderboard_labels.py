@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.leaderboard.labels import describe_model, describe_objective
+from orchestrator.leaderboard.labels import describe_model, describe_objective, pretraining
 from workers.config import ExperimentConfig
 
 
@@ -39,3 +39,23 @@ def test_real_configs_are_named_for_people(model: dict, objective: dict, labels:
     dump = config.model_dump(mode="json")
     described = describe_objective(dump)
     assert (describe_model(dump, 1).label, described.label, described.settings) == labels
+
+
+@pytest.mark.parametrize(
+    ("file", "corpora"),
+    [
+        (None, None),
+        ("audioset_10_10_0.4593.pth", "ImageNet + AudioSet"),
+        ("weights/deit_base_distilled_patch16_384-d0272ac0.pth", "ImageNet"),
+        ("SSAST-Base-Patch-400.pth", "AudioSet + LibriSpeech"),
+        ("Cnn6_mAP=0.343.pth", "AudioSet"),
+        ("resnet50-0676ba61.pth", "ImageNet"),
+        ("efficientnet_b0_rwightman-7f5810bc.pth", "ImageNet"),
+        ("mn04_as_mAP_432.pt", "ImageNet + AudioSet"),
+        ("mn40_as_no_im_pre_mAP_483.pt", "AudioSet"),
+        ("vit_small_patch14_dinov2_fp16.pt", "LVD-142M"),
+        ("folder/my-own.pt", "my-own.pt"),
+    ],
+)
+def test_pretraining_is_known_by_the_name_of_the_weights(file: str | None, corpora: str | None):
+    assert pretraining({"model": {"pretrained": {"file": file} if file else None}}) == corpora

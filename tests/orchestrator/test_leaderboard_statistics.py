@@ -39,7 +39,7 @@ def test_score_of_all_patients_is_the_evaluations():
 def test_bootstrap_equals_a_plain_loop():
     predicted, labels, patients = some_predictions()
     hits = statistics.patient_hits(predicted, labels, patients)
-    fast = statistics.bootstrap([hits], resamples=150, seed=3)
+    (fast,) = statistics.bootstrap([[hits]], resamples=150, seed=3)
     slow = []
     for draw in statistics.draws(len(hits.patients), 150, 3):
         rows = [row for name, times in zip(hits.patients, draw, strict=True) for _ in range(int(times))
@@ -51,7 +51,7 @@ def test_bootstrap_equals_a_plain_loop():
 def test_interval_agrees_with_scipy():
     predicted, labels, patients = some_predictions(1, patients=40, cycles=1500)
     hits = statistics.patient_hits(predicted, labels, patients)
-    own = statistics.interval(statistics.bootstrap([hits], resamples=10_000))
+    own = statistics.interval(statistics.bootstrap([[hits]], resamples=10_000)[0])
     other = stats.bootstrap(
         (np.arange(40),),
         lambda rows, axis: statistics.scores(hits.counts[rows].sum(axis=-2)),
@@ -67,7 +67,7 @@ def test_deviation_has_its_closed_form_for_equal_patients():
     generator = np.random.default_rng(2)
     rate = generator.uniform(0.3, 0.9, 50)  # 10 normal and 10 abnormal cycles each, all abnormal ones hit
     counts = np.stack([rate * 10, np.full(50, 10.0), np.full(50, 10.0), np.full(50, 10.0)], axis=1)
-    samples = statistics.bootstrap([statistics.PatientHits(tuple(map(str, range(50))), counts)])
+    samples = statistics.bootstrap([[statistics.PatientHits(tuple(map(str, range(50))), counts)]])[0]
     assert samples.std() == pytest.approx(50.0 * rate.std() / np.sqrt(50), rel=0.03)
     assert samples.mean() == pytest.approx(50.0 * (rate.mean() + 1), abs=0.1)
 
@@ -76,9 +76,9 @@ def test_cycles_of_one_patient_are_not_taken_for_independent():
     labels = np.repeat([0, 1], 600)
     patients = np.tile(np.repeat(np.arange(20), 30), 2).astype(str)
     predicted = np.where(patients.astype(int) % 2 == 0, labels, 3)  # half the patients always right
-    by_patient = statistics.bootstrap([statistics.patient_hits(predicted, labels, patients)])
+    by_patient = statistics.bootstrap([[statistics.patient_hits(predicted, labels, patients)]])
     by_cycle = statistics.bootstrap(
-        [statistics.patient_hits(predicted, labels, [f"{i:04d}" for i in range(1200)])], 500
+        [[statistics.patient_hits(predicted, labels, [f"{i:04d}" for i in range(1200)])]], 500
     )
     assert by_patient.std() > 3 * by_cycle.std()
 
@@ -96,17 +96,17 @@ def test_draws_are_fair_repeatable_and_shared():
 
 def test_folds_are_drawn_apart_and_averaged():
     folds = [statistics.patient_hits(*some_predictions(seed)) for seed in (0, 1, 2)]
-    samples = statistics.bootstrap(folds, resamples=4_000)
+    (samples,) = statistics.bootstrap([folds], resamples=4_000)
     assert samples.mean() == pytest.approx(np.mean([fold.score for fold in folds]), abs=0.5)
-    alone = [statistics.bootstrap([fold], resamples=4_000).std() for fold in folds]
+    alone = [statistics.bootstrap([[fold]], resamples=4_000).std() for fold in folds]
     assert samples.std() == pytest.approx(np.sqrt(np.sum(np.square(alone))) / 3, rel=0.08)  # independent folds
 
 
-def test_mean_over_seeds_is_the_mean_of_the_seeds_scores():
+def test_the_seeds_hits_together_give_the_mean_of_their_scores():
     _, labels, patients = some_predictions()
     generator = np.random.default_rng(5)
     seeds = [statistics.patient_hits(generator.integers(0, 4, len(labels)), labels, patients) for _ in range(3)]
-    assert statistics.mean_over_seeds(seeds).score == pytest.approx(np.mean([seed.score for seed in seeds]))
+    assert statistics.over_seeds(seeds).score == pytest.approx(np.mean([seed.score for seed in seeds]))
 
 
 def test_seeds_tested_on_different_cycles_are_refused():
@@ -114,13 +114,13 @@ def test_seeds_tested_on_different_cycles_are_refused():
     hits = statistics.patient_hits(predicted, labels, patients)
     fewer = statistics.patient_hits(predicted[:-1], labels[:-1], patients[:-1])
     with pytest.raises(ValueError, match="different cycles"):
-        statistics.mean_over_seeds([hits, fewer])
+        statistics.over_seeds([hits, fewer])
 
 
 def test_resamples_without_an_abnormal_cycle_are_left_out():
     labels = np.array([0] * 30 + [1] * 3)
     patients = np.array([f"p{i % 10}" for i in range(30)] + ["p9"] * 3)
-    samples = statistics.bootstrap([statistics.patient_hits(labels, labels, patients)], resamples=5_000)
+    (samples,) = statistics.bootstrap([[statistics.patient_hits(labels, labels, patients)]], resamples=5_000)
     assert np.isnan(samples).mean() == pytest.approx(0.9**10, abs=0.02)  # p9 is not drawn
     assert statistics.interval(samples) == (100.0, 100.0)
 
@@ -128,7 +128,7 @@ def test_resamples_without_an_abnormal_cycle_are_left_out():
 def test_no_interval_where_no_resample_has_a_score():
     labels = np.zeros(10, dtype=int)
     hits = statistics.patient_hits(labels, labels, [f"p{i}" for i in range(10)])
-    assert statistics.interval(statistics.bootstrap([hits], resamples=100)) is None
+    assert statistics.interval(statistics.bootstrap([[hits]], resamples=100)[0]) is None
     assert hits.score == pytest.approx(evaluate(np.eye(4)[labels], labels).icbhi4.score) == 50.0
 
 
@@ -144,10 +144,57 @@ def test_one_seed_has_no_deviation():
     assert statistics.mean_and_sd([51.2]) == (51.2, None)
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "together"),
-    [((1, 2), (3, 4), False), ((1, 3), (3, 4), True), ((1, 9), (3, 4), True), ((5, 6), (3, 4), False)],
-)
-def test_overlap(first: tuple[float, float], second: tuple[float, float], together: bool):
-    assert statistics.overlap(first, second) is together
-    assert statistics.overlap(second, first) is together
+def test_entries_of_one_call_meet_the_same_draws_as_alone_to_the_last_bit():
+    _, labels, patients = some_predictions(patients=30)
+    generator = np.random.default_rng(7)
+    entries = [
+        [statistics.over_seeds([statistics.patient_hits(generator.integers(0, 4, len(labels)), labels, patients)
+                                for _ in range(seeds)])]
+        for seeds in (1, 2, 3, 5)
+    ]  # fmt: skip
+    together = statistics.bootstrap(entries, resamples=2_500)
+    alone = [statistics.bootstrap([folds], resamples=2_500)[0] for folds in entries]
+    np.testing.assert_array_equal(together, np.stack(alone))
+
+
+def test_equal_scores_of_one_seed_and_of_three_are_equal_in_every_resample():
+    predicted, labels, patients = some_predictions()
+    hits = statistics.patient_hits(predicted, labels, patients)
+    one, three = statistics.bootstrap([[hits], [statistics.over_seeds([hits, hits, hits])]], resamples=1_000)
+    np.testing.assert_array_equal(one, three)
+
+
+def test_entries_tested_on_different_cycles_are_refused():
+    predicted, labels, patients = some_predictions()
+    hits = statistics.patient_hits(predicted, labels, patients)
+    with pytest.raises(ValueError, match="different cycles"):
+        statistics.bootstrap([[hits], [statistics.patient_hits(predicted[:-1], labels[:-1], patients[:-1])]], 10)
+
+
+def test_a_fold_without_an_abnormal_cycle_drawn_is_left_out_of_that_mean():
+    labels = np.array([0, 0, 0, 0, 1, 1])
+    patients = np.array(["a", "b", "c", "d", "d", "d"])
+    rare = statistics.patient_hits(labels, labels, patients)  # 100 where patient d is drawn, else not defined
+    other = statistics.patient_hits(*some_predictions())
+    (samples,) = statistics.bootstrap([[rare, other]], resamples=2_000, seed=1)
+    (second,) = statistics.bootstrap([[other]], resamples=2_000, seed=2)  # the draws of fold 1
+    drawn = statistics.draws(4, 2_000, 1)[:, 3] > 0
+    assert 0.1 < (~drawn).mean() < 0.5
+    np.testing.assert_allclose(samples[~drawn], second[~drawn], rtol=1e-6)
+    np.testing.assert_allclose(samples[drawn], (second[drawn] + np.where(
+        (statistics.draws(4, 2_000, 1)[drawn, :] > 0).any(axis=1), 100.0, np.nan)) / 2, rtol=1e-6)  # fmt: skip
+
+
+def test_folds_put_together_give_the_evaluations_score():
+    parts = [some_predictions(seed) for seed in (0, 1, 2)]
+    together = statistics.pooled([statistics.patient_hits(*part) for part in parts])
+    predicted, labels = (np.concatenate([part[index] for part in parts]) for index in (0, 1))
+    assert together.score == pytest.approx(evaluate(np.eye(4)[predicted], labels).icbhi4.score)
+
+
+def test_patients_can_be_left_out():
+    predicted, labels, patients = some_predictions()
+    stay = ~np.isin(patients, ["p03", "p07"])
+    rest = statistics.patient_hits(predicted, labels, patients).without(["p03", "p07", "absent"])
+    assert rest.score == pytest.approx(sklearn_score(predicted[stay], labels[stay]))
+    assert len(rest.patients) == 18

@@ -1,0 +1,106 @@
+"""What runs share: fold runs of one config, the data that a board is about, and what must be said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from orchestrator.leaderboard.entries import Group
+from orchestrator.leaderboard.runs import Cohort, Run
+from orchestrator.leaderboard.schema import Data
+
+# The order on the page.
+SPLITS = (
+    "official",
+    "official-no-overlap",
+    "official-patient-test",
+    "compat-official-patient-expanded",
+    "five-fold",
+)
+
+SHOWN = 5  # patients that a warning names
+
+Thing = TypeVar("Thing")
+
+
+def groups_of(cohort: Cohort, runs: Sequence[Run], protocol: str) -> list[Group]:
+    """Fold runs of the same config, data and code version; in a fixed order."""
+    folds = max(cohort.folds, 1 + max(run.key.fold for run in runs))
+    scored = [run for run in runs if protocol in run.protocols]
+    same = grouped(scored, lambda run: (run.key.config_hash, run.key.data_hash, run.key.semantics))
+    return [Group(same[key], protocol, folds) for key in sorted(same)]
+
+
+def test_sides(cohort: Cohort, runs: Sequence[Run]) -> list[tuple[Any, int, int]]:
+    """(group, test cycles, test patients) of every config's seed, summed over the folds it has."""
+    by_seed = grouped(runs, lambda run: (run.key.config_hash, run.key.data_hash, run.key.semantics, run.key.seed))
+    return [
+        (key, sum(run.test_cycles for run in same), sum(run.test_patients for run in same))
+        for key, same in sorted(by_seed.items())
+    ]
+
+
+def data_of(cohort: Cohort, runs: Sequence[Run]) -> Data:
+    sides = test_sides(cohort, runs)
+    return Data(
+        dataset=cohort.dataset,
+        task=cohort.task,
+        split=cohort.split,
+        split_hash=cohort.split_hash,
+        classes=list(cohort.classes),
+        synthetic=cohort.synthetic,
+        recordings=cohort.recordings,
+        recordings_listed=cohort.recordings_listed,
+        test_cycles=max(cycles for _, cycles, _ in sides),
+        test_patients=max(patients for _, _, patients in sides),
+        patients_on_both_sides=sorted({patient for run in runs for patient in run.both_sides}),
+    )
+
+
+def warnings_of(data: Data) -> list[str]:
+    """What a reader must know before any number of the board."""
+    found = []
+    if data.synthetic:
+        found.append(
+            "Synthetic sounds: these Scores show that everything works, and say nothing about lungs. "
+            "Never put them beside published ones."
+        )
+    elif data.partial:
+        found.append(
+            f"Partial database: {data.recordings} of {data.recordings_listed} recordings. "
+            "Scores on a part must not be compared with published ones as if it were the whole."
+        )
+    if data.patients_on_both_sides:
+        shared = data.patients_on_both_sides
+        names = " and ".join(shared) if len(shared) <= SHOWN else f"{len(shared)}, the first is {shared[0]}"
+        found.append(f"Patients on both sides of the split: {names}. A split without them is a board of its own.")
+    return found
+
+
+def order(cohort: Cohort) -> tuple[Any, ...]:
+    """Real data before synthetic, the larger part of a database before the smaller, the usual splits first."""
+    place = next((i for i, name in enumerate(SPLITS) if cohort.split == name), len(SPLITS))
+    return (
+        cohort.synthetic,
+        cohort.dataset,
+        cohort.task,
+        place,
+        cohort.split,
+        -cohort.recordings,
+        cohort.split_hash,
+        cohort.recordings_listed,
+    )
+
+
+def slug(cohort: Cohort) -> str:
+    """The board's anchor on the page."""
+    extent = f"{cohort.recordings}-of-{cohort.recordings_listed}"
+    parts = [cohort.dataset, cohort.task, cohort.split, extent, cohort.split_hash[:6]]
+    return "-".join([*parts, *(["synthetic"] if cohort.synthetic else [])])
+
+
+def grouped(things: Iterable[Thing], key: Callable[[Thing], Any]) -> dict[Any, list[Thing]]:
+    groups: dict[Any, list[Thing]] = {}
+    for thing in things:
+        groups.setdefault(key(thing), []).append(thing)
+    return groups

@@ -1,0 +1,107 @@
+"""The board for scripts: every ranked entry as one short row, so that ten thousand load at once.
+
+A page opened as a file may not fetch, so each document is a script that hands its data to `window.lungtune`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from orchestrator.leaderboard import figures, labels, tabular
+from orchestrator.leaderboard.schema import Board, BoardDetail, Entry, EntryDetail, Estimate, Leaderboard, Table
+
+# fmt: off
+COLUMNS = (
+    "id", "rank", "rank_low", "rank_high", "tied", "group", "colour", "model", "differs", "hash", "badge", "kind",
+    "objective", "settings", "score", "sd", "low", "high", "pooled", "specificity", "sensitivity", "icbhi2", "seeds",
+    "pretraining", "extra", "parameters", "minutes", "device", "watched", "cycles",
+)
+# fmt: on
+
+
+def table_id(board: Board, table: Table) -> str:
+    """The table's anchor on the page."""
+    return f"{board.id}-{table.protocol}"
+
+
+def row(entry: Entry) -> list[Any]:
+    """What the board's page shows of a ranked entry, in the order of `COLUMNS`."""
+    numbers = entry.numbers
+    assert numbers is not None
+    score = numbers.score
+    return [
+        entry.id,
+        entry.rank,
+        entry.rank_low,
+        entry.rank_high,
+        entry.tied_with is not None,
+        entry.group,
+        figures.colour(entry.model.family),
+        entry.model.label,
+        labels.differs(entry),
+        entry.config_hash[:8],
+        tabular.badge(entry) if entry.registered else "",
+        entry.kind,
+        entry.objective.label,
+        " · ".join(labels.settings(entry)),
+        score.mean,
+        score.sd,
+        score.low,
+        score.high,
+        _mean(numbers.pooled_score),
+        _mean(numbers.specificity),
+        _mean(numbers.sensitivity),
+        _mean(numbers.icbhi2_score),
+        len(entry.seeds),
+        entry.pretraining,
+        entry.extra_data,
+        entry.model.parameters,
+        entry.cost.train_minutes,
+        entry.cost.device,
+        entry.test_watched,
+        entry.cycles_hash,
+    ]
+
+
+def board_script(leaderboard: Leaderboard) -> str:
+    """``data/board.js``: all ranked entries, a table each protocol of each board."""
+    tables = [
+        {
+            "id": table_id(board, table),
+            "board": board.id,
+            "title": tabular.title(board.data),
+            "protocol": table.protocol,
+            "protocol_name": tabular.PROTOCOL_NAMES[table.protocol],
+            "honest": table.honest,
+            "rows": [row(entry) for entry in table.entries],
+        }
+        for board in leaderboard.boards
+        for table in board.tables
+    ]
+    return f"lungtune.take({_json({'columns': COLUMNS, 'tables': tables})});\n"
+
+
+def entry_script(detail: EntryDetail) -> str:
+    """``entries/<id>.js``: what a comparison needs of an entry."""
+    needed = detail.model_dump(mode="json", include={"config", "hits", "predicted", "labels"})
+    return f"lungtune.entries[{_json(detail.id)}]={_json(_short(needed))};\n"
+
+
+def cycles_script(detail: BoardDetail) -> str:
+    """``boards/<id>.js``: the cycles that the strings of the board's entries stand for."""
+    return f"lungtune.cycles[{_json(detail.id)}]={_json(detail.model_dump(mode='json', by_alias=True))};\n"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _short(detail: dict[str, Any]) -> dict[str, Any]:
+    """Hits are means over seeds: thirds and fifths need no seventeen digits."""
+    detail["hits"] = [[[round(value, 9) for value in patient] for patient in fold] for fold in detail["hits"]]
+    return detail
+
+
+def _mean(estimate: Estimate | None) -> float | None:
+    return None if estimate is None else estimate.mean

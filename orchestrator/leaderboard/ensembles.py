@@ -1,0 +1,211 @@
+"""Stored ensembles as entries: ranked with the models on the same cycles, and marked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store.errors import UserError
+from orchestrator.leaderboard.entries import (
+    Candidate,
+    Group,
+    check_score,
+    cost_of,
+    cycle_weighted,
+    cycles_of,
+    defect,
+    numbers_of,
+    origin_of,
+    recall_of,
+    score_without,
+)
+from orchestrator.leaderboard.labels import describe_model, pretraining
+from orchestrator.leaderboard.runs import Cohort, Run
+from orchestrator.leaderboard.schema import Entry, Member, Model, Numbers, Objective, Problem, SeedRow
+from orchestrator.leaderboard.tallies import Predictions, Tally, of_table, tally
+from workers.ensembles import EnsembleResult, EnsembleStore
+from workers.results import PREDICTIONS, ResultStore
+
+METHODS = {
+    "mean": "Mean of probabilities",
+    "score": "Weights by Score",
+    "softmax": "Softmax weights",
+    "greedy": "Greedy selection",
+}
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """A stored ensemble whose members are all there.
+
+    Attributes:
+        stored: as it stands in `ensemble.json`.
+        members: config -> its fold runs in the ensemble.
+    """
+
+    stored: EnsembleResult
+    members: dict[str, list[Run]]
+
+    @property
+    def cohort(self) -> Cohort:
+        return self.runs[0].cohort
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for runs in self.members.values() for run in runs]
+
+
+def read_ensembles(results: ResultStore, runs: Iterable[Run]) -> tuple[list[Ensemble], list[Problem]]:
+    """Every stored ensemble, and those that cannot be shown.
+
+    Args:
+        results: the result store beside which they lie.
+        runs: all fold runs that could be read.
+    """
+    store, by_hash = EnsembleStore(results.storage), {run.hash: run for run in runs}
+    found: list[Ensemble] = []
+    problems: list[Problem] = []
+    for name in store.hashes():
+        try:
+            stored = store.get(name)
+        except UserError as error:
+            problems.append(Problem(result=name, what=error.what))
+            continue
+        if stored is None:
+            continue
+        lost = [member.hash for member in stored.members if member.hash not in by_hash]
+        if lost:
+            some = f"member {lost[0][:12]}" if len(lost) == 1 else f"{len(lost)} members, the first {lost[0][:12]}"
+            problems.append(Problem(result=name, what=f"an ensemble without {some}: not among the results any more"))
+            continue
+        members: dict[str, list[Run]] = {}
+        for member in stored.members:
+            members.setdefault(member.config_hash, []).append(by_hash[member.hash])
+        found.append(Ensemble(stored, members))
+    return found, problems
+
+
+def ensemble_entry(ensemble: Ensemble, results: ResultStore, folds: int, shared: Sequence[str] = ()) -> Candidate:
+    """An ensemble as an entry, not yet ranked.
+
+    Args:
+        ensemble: with all its members.
+        results: the result store beside which its predictions lie.
+        folds: of the split.
+        shared: patients on both sides of the split.
+    """
+    stored, runs = ensemble.stored, ensemble.runs
+    tests = [fold.test for fold in stored.folds]
+    numbers: Numbers | None = None
+    tallies: list[Tally] = []
+    note = None if len(tests) == folds else f"{len(tests)} of {folds} folds done"
+    if note is None:
+        try:
+            tallies = [tally(fold) for fold in read_folds(EnsembleStore(results.storage), stored)]
+            for fold, one in zip(stored.folds, tallies, strict=True):
+                check_score(fold.test.icbhi4.score, one, f"ensemble {stored.hash[:12]}")
+            numbers = numbers_of([tests], [tallies])
+            note = defect(stored.compat, numbers)
+        except UserError as error:
+            note, tallies = error.what, []
+        except ValueError as error:
+            note, tallies = str(error), []
+    confusion = np.sum([test.confusion for test in tests], axis=0)
+    entry = Entry(
+        id=hashlib.sha256(f"{stored.hash}\n{stored.protocol}".encode()).hexdigest()[:12],
+        rank=None,
+        note=note,
+        model=_model(ensemble),
+        objective=_objective(stored),
+        numbers=numbers,
+        folds=folds,
+        folds_done=len(tests),
+        seeds=[_row(stored, runs)],
+        compat=stored.compat,
+        classes=stored.classes,
+        confusion=confusion.tolist(),
+        recall=recall_of(confusion),
+        test_watched=stored.test_watched,
+        test_reads=max(run.test_reads for run in runs),
+        without_shared=score_without([tallies], shared),
+        cycle_weighted=cycle_weighted([tests]) if numbers else None,
+        cost=cost_of(runs),
+        pretraining=", ".join(sorted({known for run in runs if (known := pretraining(run.config))})) or None,
+        cycles_hash=cycles_of(tallies) if tallies else None,
+        config_hash=stored.hash,
+        data_hash=stored.data_hash,
+        split_hash=stored.split_hash,
+        feature_id=", ".join(sorted({run.key.feature_id for run in runs})),
+        semantics=max(run.key.semantics for run in runs),
+        origin=origin_of(runs).model_copy(update={"command": [stored.command], "finished": stored.created}),
+        results=[member.hash for member in stored.members],
+        kind="ensemble",
+        members=_members(ensemble, folds),
+    )
+    told = {"method": stored.method, "configs": ", ".join(sorted(name[:8] for name in ensemble.members))}
+    return Candidate(entry, told, [one.hits for one in tallies])
+
+
+def read_folds(store: EnsembleStore, stored: EnsembleResult) -> list[Predictions]:
+    """Predictions of an ensemble's test side, a fold each.
+
+    Raises:
+        UserError: they are missing or cannot be read.
+    """
+    try:
+        table = store.predictions(stored.hash)
+        return [of_table(table.filter(pc.equal(table["fold"], fold.fold))) for fold in stored.folds]
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        what = f"{PREDICTIONS} of ensemble {stored.hash} cannot be read: {error}"
+        raise UserError(what, hint="delete its folder and run `lungtune ensemble` again") from error
+
+
+def _model(ensemble: Ensemble) -> Model:
+    """All networks together: one a config and seed."""
+    networks = {(run.key.config_hash, run.key.seed): run.parameters for run in ensemble.runs}
+    label = f"Ensemble of {len(networks)}"
+    return Model(family="ensemble", label=label, parameters=sum(networks.values()), pretrained=None)
+
+
+def _objective(stored: EnsembleResult) -> Objective:
+    """What weights the members, in an objective's place."""
+    used: Mapping[str, Any] = stored.settings.used_by(stored.method).model_dump(exclude_defaults=True)
+    return Objective(name=stored.method, label=METHODS[stored.method], settings=dict(used))
+
+
+def _row(stored: EnsembleResult, runs: Sequence[Run]) -> SeedRow:
+    tests = [fold.test for fold in stored.folds]
+    held_out = [fold.validation.icbhi4.score for fold in stored.folds if fold.validation is not None]
+    return SeedRow(
+        seed=min(run.key.seed for run in runs),
+        epochs=[],
+        score=float(np.mean([test.icbhi4.score for test in tests])),
+        specificity=float(np.mean([test.icbhi4.specificity for test in tests])),
+        sensitivity=float(np.mean([test.icbhi4.sensitivity for test in tests])),
+        icbhi2_score=float(np.mean([test.icbhi2.score for test in tests])),
+        fold_scores=[test.icbhi4.score for test in tests],
+        validation_score=float(np.mean(held_out)) if len(held_out) == len(tests) else None,
+    )
+
+
+def _members(ensemble: Ensemble, folds: int) -> list[Member]:
+    """One a config, the heaviest first; its weight is the mean over folds, of all its seeds together."""
+    found = []
+    for runs in ensemble.members.values():
+        hashes = {run.hash for run in runs}
+        weight = sum(member.weight for member in ensemble.stored.members if member.hash in hashes)
+        found.append(
+            Member(
+                id=Group(runs, ensemble.stored.protocol, folds).id,
+                label=describe_model(runs[0].config, runs[0].parameters).label,
+                weight=weight / len(ensemble.stored.folds),
+                results=sorted(hashes),
+            )
+        )
+    return sorted(found, key=lambda member: (-member.weight, member.id))

@@ -1,0 +1,211 @@
+// Two entries beside each other: compare.html#<id>,<id>.
+(function () {
+  "use strict";
+  var lungtune = window.lungtune, h = lungtune.h, statistics = lungtune.statistics;
+  var result = document.getElementById("result"), selects = [document.getElementById("a"), document.getElementById("b")];
+  var RESAMPLES = 10000, SEED = 20170, LISTED = 200, asked = 0;
+
+  // --- choosing ---
+
+  function ids() {
+    return location.hash.slice(1).split(",").map(decodeURIComponent).filter(function (id) { return lungtune.byId.has(id); });
+  }
+
+  function name(entry) { return entry.model + ", " + entry.objective + " " + entry.hash; }
+
+  function offer(select, chosen) {
+    var groups = lungtune.data.tables.map(function (table) {
+      var listed = table.entries.filter(function (entry, index) { return index < LISTED || entry.id === chosen; });
+      return h("optgroup", { label: table.title + ", " + table.protocol_name }, listed.map(function (entry) {
+        return h("option", { value: entry.id, selected: entry.id === chosen }, entry.rank + ". " + name(entry) + ": " + lungtune.one(entry.score));
+      }));
+    });
+    select.replaceChildren(h("option", { value: "" }, "Choose an entry"));
+    lungtune.fill(select, groups);
+  }
+
+  function choose() {
+    var pair = selects.map(function (select) { return select.value; });
+    if (pair[0] && pair[1]) location.hash = pair.join(",");
+  }
+
+  // --- whether these two can be compared ---
+
+  function refusal(a, b) {
+    if (a.id === b.id) return "These are one and the same entry: choose another for one of the two.";
+    if (!a.cycles || a.cycles !== b.cycles) {
+      return "These two were not tested on the same cycles (" + a.table.title + " and " + b.table.title +
+        "), so a difference of their Scores says nothing about the models.";
+    }
+    if (a.table.honest !== b.table.honest) {
+      var habit = a.table.honest ? "the second" : "the first";
+      return "These two chose their epoch differently: " + habit + " chose it on the test side, which flatters its Score by " +
+        "about two points. An honest entry is not compared with it.";
+    }
+    return null;
+  }
+
+  function show() {
+    var pair = ids(), turn = ++asked;
+    selects.forEach(function (select, side) { offer(select, pair[side]); });
+    if (pair.length < 2) return say("Choose two entries: here, or with the boxes on the board.");
+    var a = lungtune.byId.get(pair[0]), b = lungtune.byId.get(pair[1]), reason = refusal(a, b);
+    if (reason) return say(reason);
+    result.setAttribute("aria-busy", "true");
+    Promise.all([need("entries", "entries/", a.id), need("entries", "entries/", b.id), need("cycles", "boards/", a.table.board)])
+      .then(function (loaded) {
+        if (turn !== asked) return;
+        var lacking = !loaded[0].predicted ? a : !loaded[1].predicted ? b : null;
+        if (lacking) say("The predictions of " + name(lacking) + " are not kept, so it cannot be compared.");
+        else draw(a, b, loaded[0], loaded[1], loaded[2]);
+      }, function (error) { say(error.message + ". Build the board again."); })
+      .finally(function () { result.removeAttribute("aria-busy"); });
+  }
+
+  function need(kind, folder, id) {
+    if (lungtune[kind][id]) return Promise.resolve(lungtune[kind][id]);
+    return lungtune.load(folder + id + ".js").then(function () { return lungtune[kind][id]; });
+  }
+
+  function say(text) { result.replaceChildren(h("p", { class: "banner mild", role: "note" }, text)); }
+
+  // --- what came out ---
+
+  function draw(a, b, one, two, cycles) {
+    var found = statistics.compare(one.hits, two.hits, RESAMPLES, SEED);
+    result.replaceChildren(
+      verdict(found), numbers(a, b),
+      h("section", { class: "pair" },
+        matrix("A: " + name(a), one, cycles.classes), matrix("B: " + name(b), two, cycles.classes)),
+      disagreement(one, two, cycles), settings(one.config, two.config));
+    lungtune.settle();
+  }
+
+  lungtune.sentence = function (found) {
+    if (found.low === null) return "The test side is too small for an interval: the Scores differ by " + lungtune.one(Math.abs(found.mean)) + ".";
+    var range = function (low, high) { return " (" + lungtune.one(low) + " to " + lungtune.one(high) + ")"; };
+    if (found.low > 0) return "A is better by " + lungtune.one(found.mean) + range(found.low, found.high) + ".";
+    if (found.high < 0) return "B is better by " + lungtune.one(-found.mean) + range(-found.high, -found.low) + ".";
+    return "No difference shows: A minus B is " + lungtune.signed(found.mean) + " (" + lungtune.signed(found.low) + " to " + lungtune.signed(found.high) + ").";
+  };
+
+  function verdict(found) {
+    return h("section", { class: "verdict card" },
+      h("p", { class: "sentence" }, lungtune.sentence(found)),
+      found.low === null ? null : scale(found),
+      h("p", { class: "quiet" }, "Score of A minus Score of B, in brackets its 95 % interval: " + lungtune.count(RESAMPLES) +
+        " times the same patients are drawn for both. Other patients could turn a difference whose interval holds 0."));
+  }
+
+  function svg(tag, attributes, text) {
+    var element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    Object.keys(attributes).forEach(function (key) { element.setAttribute(key, attributes[key]); });
+    if (text) element.textContent = text;
+    return element;
+  }
+
+  function scale(found) {
+    var reach = Math.max(1, Math.abs(found.low), Math.abs(found.high)) * 1.15;
+    var at = function (value) { return (50 - 50 * value / reach).toFixed(2) + "%"; };  // better to the left: A stands left
+    var image = svg("svg", { width: "100%", height: 58, role: "img", "aria-label": lungtune.sentence(found) });
+    image.append(
+      svg("line", { class: "chance", x1: "50%", x2: "50%", y1: 0, y2: 40 }),
+      svg("line", { class: "whisker", x1: at(found.high), x2: at(found.low), y1: 20, y2: 20 }),
+      svg("circle", { class: "point", cx: at(found.mean), cy: 20, r: 6 }),
+      svg("text", { class: "tick", x: 0, y: 54 }, "A better"),
+      svg("text", { class: "tick", x: "50%", y: 54, "text-anchor": "middle" }, "0"),
+      svg("text", { class: "tick", x: "100%", y: 54, "text-anchor": "end" }, "B better"));
+    return h("div", { class: "plot f-ast" }, image);
+  }
+
+  function numbers(a, b) {
+    var rows = [
+      ["Score", "score"], ["Specificity", "specificity"], ["Sensitivity", "sensitivity"], ["icbhi2 Score", "icbhi2"],
+      ["Pooled Score", "pooled"], ["Training minutes", "minutes"]
+    ].filter(function (row) { return a[row[1]] !== null || b[row[1]] !== null; }).map(function (row) {
+      return [row[0], lungtune.one(a[row[1]]), lungtune.one(b[row[1]])];
+    });
+    [["Rank", "rank", String], ["Seeds", "seeds", String], ["Parameters", "parameters", lungtune.short], ["Trained on", "device", String],
+      ["Pretraining", "pretraining", function (text) { return text || "none"; }]].forEach(function (row) {
+      rows.push([row[0], row[2](a[row[1]]), row[2](b[row[1]])]);
+    });
+    rows.push(["Epoch", a.table.protocol_name, b.table.protocol_name]);
+    return card("Numbers", h("table", { class: "small sides" },
+      h("thead", {}, h("tr", {}, h("td", {}), heading("A", a), heading("B", b))),
+      h("tbody", {}, rows.map(cells))));
+  }
+
+  function heading(letter, entry) {
+    return h("th", { scope: "col" }, h("a", { href: "entries/" + entry.id + ".html" }, letter + ": " + name(entry)));
+  }
+
+  function cells(row) {
+    return h("tr", {}, h("th", { scope: "row" }, row[0]), h("td", {}, row[1]), h("td", {}, row[2]));
+  }
+
+  function flat(config, prefix, into) {
+    Object.keys(config).forEach(function (key) {
+      var value = config[key];
+      if (value && typeof value === "object" && !Array.isArray(value)) flat(value, prefix + key + ".", into);
+      else into[prefix + key] = JSON.stringify(value);
+    });
+    return into;
+  }
+
+  function settings(one, two) {
+    var left = flat(one, "", {}), right = flat(two, "", {});
+    var keys = Object.keys(Object.assign({}, left, right)).filter(function (key) { return left[key] !== right[key]; }).sort();
+    var text = function (value) { return value === undefined ? "–" : value; };
+    return card("Settings that differ", keys.length === 0 ? h("p", { class: "quiet" }, "None: one config under two protocols.") :
+      h("table", { class: "small sides" },
+        h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Key"), h("th", { scope: "col" }, "A"), h("th", { scope: "col" }, "B"))),
+        h("tbody", {}, keys.map(function (key) { return cells([key, text(left[key]), text(right[key])]); }))));
+  }
+
+  function card(title) {
+    return lungtune.fill(h("section", { class: "card" }, h("h2", { class: "small-title" }, title)), Array.prototype.slice.call(arguments, 1));
+  }
+
+  function matrix(title, detail, classes) {
+    var found = statistics.confusion(detail.labels, detail.predicted, classes.length);
+    return card(title,
+      h("table", { class: "confusion" },
+        h("thead", {}, h("tr", {}, h("th", { scope: "col" }, h("span", { class: "corner" }, "truth ↓ said →")),
+          classes.map(function (text) { return h("th", { scope: "col" }, text); }))),
+        h("tbody", {}, found.map(function (row, truth) {
+          var total = row.reduce(function (sum, cell) { return sum + cell; }, 0);
+          return h("tr", {}, h("th", { scope: "row" }, classes[truth]), row.map(function (cell, said) {
+            var shade = "p" + Math.round(total ? 20 * cell / total : 0);
+            return h("td", { class: (said === truth ? "hit " : "miss ") + shade }, lungtune.count(cell));
+          }));
+        }))),
+      h("p", { class: "quiet" }, "Cycles, by the mean probability over seeds; shade is the share of the row."));
+  }
+
+  var KINDS = [["both", "both right"], ["a", "only A right"], ["b", "only B right"], ["none", "both wrong"]];
+
+  function disagreement(one, two, cycles) {
+    var counts = cycles.classes.map(function () { return { both: 0, a: 0, b: 0, none: 0 }; }), listed = [];
+    for (var i = 0; i < one.labels.length; i++) {
+      var truth = one.labels[i], left = one.predicted[i] === truth, right = two.predicted[i] === truth;
+      var kind = left ? (right ? "both" : "a") : right ? "b" : "none";
+      counts[parseInt(truth, 36)][kind]++;
+      if (one.predicted[i] !== two.predicted[i]) listed.push({ at: i, kind: kind });
+    }
+    var all = { both: 0, a: 0, b: 0, none: 0 };
+    counts.forEach(function (of) { KINDS.forEach(function (kind) { all[kind[0]] += of[kind[0]]; }); });
+    var line = function (text, of) {
+      return h("tr", {}, h("th", { scope: "row" }, text), KINDS.map(function (kind) { return h("td", {}, lungtune.count(of[kind[0]])); }));
+    };
+    return card("Where they disagree",
+      h("table", { class: "small sides" },
+        h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Cycles"), KINDS.map(function (kind) { return h("th", { scope: "col" }, kind[1]); }))),
+        h("tbody", {}, counts.map(function (of, index) { return line(cycles.classes[index], of); }), line("all", all))),
+      lungtune.cycleList(listed, one, two, cycles, KINDS));
+  }
+
+  selects.forEach(function (select) { select.addEventListener("change", choose); });
+  window.addEventListener("hashchange", show);
+  if (lungtune.data) show();
+  else say("The board's data cannot be read. Build the board again.");
+})();

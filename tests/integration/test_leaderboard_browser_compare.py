@@ -1,0 +1,210 @@
+"""Two entries compared in a real browser: the interval is Python's, refusals are said, the counts add up."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import chromium
+import numpy as np
+import pytest
+from leaderboard_results import five_fold, realistic
+
+from orchestrator.leaderboard import statistics
+from orchestrator.leaderboard.collect import build_board
+from orchestrator.leaderboard.details import Details
+from orchestrator.leaderboard.render import write
+from orchestrator.leaderboard.schema import BoardDetail, Entry, EntryDetail, Leaderboard
+from orchestrator.leaderboard.statistics import PatientHits
+from workers.results import ResultStore
+
+pytestmark = pytest.mark.skipif(
+    chromium.executable() is None, reason="chromium is not installed (apt-get install chromium)"
+)
+
+DESK = {"width": 1280, "height": 900}
+MONTE_CARLO = 0.35  # percent points: 10,000 resamples of 30 patients leave an end of the interval unsure by about 0.1
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    results = tmp_path_factory.mktemp("results")
+    five_fold(results)
+    realistic(results)
+    store = ResultStore.open(str(results))
+    board = build_board(store, resamples=500)
+    folder = tmp_path_factory.mktemp("site")
+    write(board, folder, Details(board, store))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def board(site: Path) -> Leaderboard:
+    return Leaderboard.model_validate_json((site / "leaderboard.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Browser]:
+    with chromium.browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def no_problems(browser: chromium.Browser) -> Iterator[None]:
+    browser.problems.clear()
+    yield
+    assert browser.problems == []
+
+
+def ranking(board: Leaderboard, protocol: str, split: str = "official") -> list[Entry]:
+    (found,) = [b for b in board.boards if b.data.split == split]
+    return next(table for table in found.tables if table.protocol == protocol).entries
+
+
+def detail(site: Path, entry: Entry) -> EntryDetail:
+    return EntryDetail.model_validate_json((site / "entries" / f"{entry.id}.json").read_text())
+
+
+def compare(browser: chromium.Browser, site: Path, one: str, two: str) -> str:
+    """What the page says."""
+    browser.open((site / "index.html"), **DESK)  # so that a change of the address alone is a new page
+    browser.open((site / "compare.html").as_uri() + f"#{one},{two}", **DESK)
+    browser.wait("document.querySelector('#result .sentence, #result .banner')")
+    return browser.evaluate("document.querySelector('#result .sentence, #result .banner').textContent")
+
+
+def in_browser(browser: chromium.Browser, a: EntryDetail, b: EntryDetail) -> dict[str, float]:
+    hits = f"{json.dumps(a.hits)}, {json.dumps(b.hits)}"
+    return browser.evaluate(f"lungtune.statistics.compare({hits}, 10000, 20170)")
+
+
+def by_python(a: EntryDetail, b: EntryDetail) -> tuple[float, float, float]:
+    """Difference of the Scores and its interval, by the board's own statistics and other draws."""
+
+    def folds(one: EntryDetail) -> list[PatientHits]:
+        return [PatientHits(tuple(p), np.array(h)) for p, h in zip(one.patients, one.hits, strict=True)]
+
+    mine, other = folds(a), folds(b)
+    first, second = statistics.bootstrap([mine, other], 20_000)
+    found = statistics.interval(first - second)
+    assert found is not None
+    return float(np.mean([f.score for f in mine]) - np.mean([f.score for f in other])), *found
+
+
+@pytest.mark.parametrize("split", ["official", "five-fold"])
+def test_the_interval_is_that_of_the_boards_own_statistics(
+    browser: chromium.Browser, site: Path, board: Leaderboard, split: str
+):
+    browser.open(site / "compare.html", **DESK)
+    entries = ranking(board, "last", split)
+    if split == "five-fold":  # one entry is complete there: over two protocols it is tested on the same cycles
+        entries = [*entries, *ranking(board, "validation", split)]
+    pairs = list(itertools.combinations(entries, 2))[:6]
+    assert pairs
+    for one, two in pairs:
+        a, b = detail(site, one), detail(site, two)
+        mean, low, high = by_python(a, b)
+        found = in_browser(browser, a, b)
+        assert found["mean"] == pytest.approx(mean, abs=1e-6)
+        assert found["low"] == pytest.approx(low, abs=MONTE_CARLO)
+        assert found["high"] == pytest.approx(high, abs=MONTE_CARLO)
+        assert found == in_browser(browser, a, b)  # seeded: the same pair, the same numbers
+        turned = in_browser(browser, b, a)
+        assert (turned["mean"], turned["low"]) == pytest.approx((-found["mean"], -found["high"]))
+
+
+def test_a_fold_without_abnormal_cycles_in_a_resample_is_left_out(browser: chromium.Browser, site: Path):
+    """Two of three patients have normal cycles only; Python leaves out the same resamples."""
+    browser.open(site / "compare.html", **DESK)
+    common = {"id": "x", "digest": "", "config": {}, "curves": [], "patients": [["1", "2", "3"], ["4", "5"]]}
+    second = [[2.0, 4.0, 1.0, 3.0], [1.0, 2.0, 2.0, 2.0]]
+    a = EntryDetail(**common, hits=[[[3, 4, 0, 0], [2, 2, 0, 0], [5, 6, 4, 5]], second])
+    b = EntryDetail(**common, hits=[[[1, 4, 0, 0], [2, 2, 0, 0], [6, 6, 1, 5]], second])
+    mean, low, high = by_python(a, b)
+    found = in_browser(browser, a, b)
+    assert found["mean"] == pytest.approx(mean)
+    assert (found["low"], found["high"]) == pytest.approx((low, high), abs=1.0)
+
+
+def test_the_sentence_says_who_is_better_or_that_nothing_shows(browser: chromium.Browser, site: Path):
+    browser.open(site / "compare.html", **DESK)
+
+    def said(mean: float, low: float | None, high: float | None) -> str:
+        return browser.evaluate(f"lungtune.sentence({json.dumps({'mean': mean, 'low': low, 'high': high})})")
+
+    assert said(2.1, 0.3, 4.0) == "A is better by 2.1 (0.3 to 4.0)."
+    assert said(-2.1, -4.0, -0.3) == "B is better by 2.1 (0.3 to 4.0)."
+    assert said(1.0, -0.5, 2.5) == "No difference shows: A minus B is +1.0 (−0.5 to +2.5)."
+    assert "too small" in said(1.0, None, None)
+
+
+def test_counts_and_cycles_of_a_comparison_add_up(browser: chromium.Browser, site: Path, board: Leaderboard):
+    one, two = ranking(board, "last")[0], ranking(board, "last")[-1]
+    said = compare(browser, site, one.id, two.id)
+    assert said.startswith("A is better by")
+    a, b = detail(site, one), detail(site, two)
+    right_a = np.array([p == t for p, t in zip(a.predicted, a.labels, strict=True)])
+    right_b = np.array([p == t for p, t in zip(b.predicted, b.labels, strict=True)])
+    wanted = [right_a & right_b, right_a & ~right_b, ~right_a & right_b, ~right_a & ~right_b]
+    rows = browser.evaluate(
+        "[...[...document.querySelectorAll('#result .card')].find(c => c.textContent.startsWith('Where they disagree'))"
+        ".querySelector('table').tBodies[0].rows].map(row => [...row.cells].map(cell => cell.textContent))"
+    )
+    truth = np.array(list(a.labels))
+    for number, row in enumerate(rows[:-1]):
+        assert row[0] == one.classes[number]
+        assert [int(cell) for cell in row[1:]] == [int((mask & (truth == str(number))).sum()) for mask in wanted]
+    assert [int(cell) for cell in rows[-1][1:]] == [int(mask.sum()) for mask in wanted]
+    cells = browser.evaluate(
+        "[...document.querySelectorAll('.confusion')].map(t => [...t.tBodies[0].rows].map(row =>"
+        " [...row.cells].slice(1).map(cell => +cell.textContent)))"
+    )
+    for found, one_of in zip(cells, (a, b), strict=True):
+        expected = np.zeros((4, 4), int)
+        for t, p in zip(one_of.labels, one_of.predicted, strict=True):
+            expected[int(t), int(p)] += 1
+        assert found == expected.tolist()
+    # The list: only where they differ, by the names of the cycles, and filtered by who is right.
+    cycles = BoardDetail.model_validate_json((site / "boards" / f"{board.boards[0].id}.json").read_text()).cycle_ids
+    differ = [name for name, p, q in zip(cycles, a.predicted, b.predicted, strict=True) if p != q]
+    listed = "[...document.querySelectorAll('.cycles tbody tr')].map(row => row.cells[0].textContent)"
+    assert browser.evaluate(listed) == differ[:50]
+    browser.evaluate(
+        "(() => { const s = document.getElementById('kind'); s.value = 'b';"
+        " s.dispatchEvent(new Event('change', {bubbles: true})) })()"
+    )
+    only_b = [name for name, hit in zip(cycles, wanted[2], strict=True) if hit]
+    assert browser.evaluate(listed) == only_b[:50]
+    assert f"of {len(only_b)} cycles" in browser.evaluate("document.querySelector('.cycles .shown').textContent")
+
+
+def test_what_cannot_be_compared_is_refused_with_the_reason(browser: chromium.Browser, site: Path, board: Leaderboard):
+    one, two = ranking(board, "last")[:2]
+    habit, folds = ranking(board, "test_best")[0], ranking(board, "last", "five-fold")[0]
+    assert "not tested on the same cycles" in compare(browser, site, one.id, folds.id)
+    assert "the second chose it on the test side" in compare(browser, site, one.id, habit.id)
+    assert "the first chose it on the test side" in compare(browser, site, habit.id, two.id)
+    assert "one and the same" in compare(browser, site, one.id, one.id)
+    assert "Choose two entries" in compare(browser, site, one.id, "unknown")
+    assert browser.evaluate("document.querySelector('#result .sentence')") is None
+
+
+def test_two_protocols_of_the_honest_kind_can_be_compared(browser: chromium.Browser, site: Path, board: Leaderboard):
+    one = ranking(board, "last")[0]
+    same = next(entry for entry in ranking(board, "validation") if entry.config_hash == one.config_hash)
+    assert "Choose" not in compare(browser, site, one.id, same.id)
+    assert "one config under two protocols" in browser.evaluate("document.getElementById('result').textContent")
+
+
+def test_another_entry_can_be_chosen_on_the_page(browser: chromium.Browser, site: Path, board: Leaderboard):
+    one, two, three = ranking(board, "last")[:3]
+    before = compare(browser, site, one.id, two.id)
+    browser.evaluate(
+        f"(() => {{ const s = document.getElementById('b'); s.value = '{three.id}';"
+        " s.dispatchEvent(new Event('change', {bubbles: true})) })()"
+    )
+    browser.wait(f"location.hash === '#{one.id},{three.id}'")
+    browser.wait(f"document.querySelector('#result .sentence').textContent !== {json.dumps(before)}")
+    assert browser.evaluate("document.getElementById('b').value") == three.id
