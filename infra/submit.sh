@@ -18,11 +18,19 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 job=${SUBMISSION_ID:-lungtune-$(date -u +%Y%m%d-%H%M%S)-$$}
 commit=${LUNGTUNE_GIT_COMMIT:-$(git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null || echo unknown)}
-submitted=0
-ray job submit --working-dir . --submission-id "$job" \
-  --runtime-env-json "{\"env_vars\": {\"LUNGTUNE_GIT_COMMIT\": \"$commit\"}}" -- "$@" || submitted=$?
+errors=$(mktemp)
+trap 'rm -f "$errors"' EXIT
+for _ in {1..12}; do
+  submitted=0
+  { ray job submit --working-dir . --submission-id "$job" \
+    --runtime-env-json "{\"env_vars\": {\"LUNGTUNE_GIT_COMMIT\": \"$commit\"}}" -- "$@" \
+    2>&1 1>&3 | tee "$errors" >&2; } 3>&1 || submitted=$?  # stderr is kept as well as shown
+  grep -q "No available agent" "$errors" || break
+  echo "the head answers, but is not ready for jobs yet: trying again" >&2
+  sleep 5
+done
 
-exec timeout 60 python3 - "$job" "$submitted" <<'PYTHON'
+timeout 60 python3 - "$job" "$submitted" <<'PYTHON'
 import os
 import sys
 

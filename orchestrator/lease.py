@@ -48,6 +48,7 @@ def lease(
     name: str,
     home: str,
     *,
+    what: str = "this sweep",
     own_is_dead: bool = False,
     wait: Callable[[Holder], None] = lambda holder: None,
     beat: float = BEAT,
@@ -59,6 +60,7 @@ def lease(
         storage: that all drivers share.
         name: of the study.
         home: this driver's folder.
+        what: is done under the lease, for messages.
         own_is_dead: a holder on this machine with this `home` is known to have ended, and is not waited for.
         wait: told of a holder whose heart has not been seen beating yet, before it is watched.
         beat: seconds between heartbeats.
@@ -72,7 +74,7 @@ def lease(
         generation, holder = _highest(storage, name)
         if holder is not None and holder.beat and not (own_is_dead and (holder.host, holder.home) == (me.host, home)):
             wait(holder)
-            _watch(storage, name, generation, holder, beat, patience)
+            _watch(storage, name, what, generation, holder, beat, patience)
         if storage.write_if_absent(_key(name, generation + 1), _text(me)):
             if _highest(storage, name)[0] == generation + 1:
                 break
@@ -125,7 +127,9 @@ class Lease:
         self.storage.write(_key(self.name, self.generation), _text(holder))
 
 
-def _watch(storage: Storage, name: str, generation: int, holder: Holder, beat: float, patience: float) -> None:
+def _watch(
+    storage: Storage, name: str, what: str, generation: int, holder: Holder, beat: float, patience: float
+) -> None:
     """Look at a holder until its heart has stood still for `patience` seconds, or another generation is there.
 
     Raises:
@@ -138,9 +142,7 @@ def _watch(storage: Storage, name: str, generation: int, holder: Holder, beat: f
         if now != generation or seen is None or not seen.beat:
             return
         if seen.beat != holder.beat:
-            raise UserError(
-                f"another driver is running this sweep: {holder}", where=name, hint="wait for it, or stop it"
-            )
+            raise UserError(f"another driver is running {what}: {holder}", where=name, hint="wait for it, or stop it")
 
 
 def _highest(storage: Storage, name: str) -> tuple[int, Holder | None]:

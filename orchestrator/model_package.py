@@ -1,8 +1,7 @@
-"""A fold run's weights as an MLflow model folder: code, config and safetensors, no pickle."""
+"""A fold run's weights as an MLflow model folder: code, config, safetensors and the model card, no pickle."""
 
 from __future__ import annotations
 
-import json
 import tempfile
 from importlib import metadata
 from pathlib import Path
@@ -10,15 +9,19 @@ from pathlib import Path
 import mlflow.pyfunc
 import pandas as pd
 from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+from mlflow.types.schema import AnyType, Array
 
 import feature_store
 import workers
+from orchestrator.model_card import Dependency, ModelCard
+from orchestrator.model_card_page import page
 from workers.config import ExperimentConfig
 from workers.inference import write_model
-from workers.results import WEIGHTS, FoldResult, ResultStore
+from workers.results import WEIGHTS, ResultStore
 
 MODEL_CODE = Path(__file__).parent / "pyfunc_model.py"
+CARD, CARD_PAGE = "model_card.json", "MODEL_CARD.md"
 REQUIREMENTS = (
     "mlflow",
     "numpy",
@@ -34,43 +37,61 @@ REQUIREMENTS = (
 )
 
 
-def save_model(
-    folder: Path, config: ExperimentConfig, result: FoldResult, results: ResultStore, tags: dict[str, str]
-) -> None:
-    """Write the model of a fold run to a folder that `mlflow.pyfunc.load_model` and `mlflow models serve` take.
+def dependencies() -> list[Dependency]:
+    """What the model needs to run, at the versions of this installation."""
+    return [Dependency(name=name, version=metadata.version(name)) for name in REQUIREMENTS]
+
+
+def save_model(folder: Path, config: ExperimentConfig, card: ModelCard, results: ResultStore) -> None:
+    """Write a model to a folder that `mlflow.pyfunc.load_model` and `mlflow models serve` take.
 
     Args:
         folder: must not exist yet.
-        config: of the run.
-        result: the run whose weights are taken.
-        results: the store that holds them.
-        tags: what the registered version says of itself; kept with the model.
+        config: of the fold run whose weights are taken, `card.weights_result`.
+        card: what the model says of itself.
+        results: the store that holds the weights.
 
     Raises:
         UserError: the result was stored without its weights.
     """
     with tempfile.TemporaryDirectory() as staging:
-        files = write_model(Path(staging), config, result.data.classes, results.read(result.hash, WEIGHTS))
+        files = write_model(Path(staging), config, card.classes, results.read(card.weights_result, WEIGHTS))
         mlflow.pyfunc.save_model(
             path=str(folder),
             python_model=str(MODEL_CODE),
             artifacts=files,
             code_paths=[str(Path(package.__file__).parent) for package in (feature_store, workers) if package.__file__],
-            pip_requirements=[f"{name}=={metadata.version(name)}" for name in REQUIREMENTS],
-            metadata={key: str(value) for key, value in tags.items()},
-            signature=signature(result.data.classes),
+            pip_requirements=[str(dependency) for dependency in card.dependencies],
+            metadata={key: value for key, value in card.tags().items() if key != "card"},
+            signature=signature(card.classes),
             input_example=pd.DataFrame({"path": ["recording.wav"], "start": [0.0], "end": [2.5]}),
         )
-    (folder / "tags.json").write_text(json.dumps(tags, indent=1))
+    (folder / CARD).write_text(card.model_dump_json(indent=1))
+    (folder / CARD_PAGE).write_text(page(card))
 
 
 def signature(classes: list[str]) -> ModelSignature:
-    """What the model takes and gives: see `pyfunc_model.RespiratorySoundModel`."""
+    """What the model takes and gives: see `pyfunc_model.RespiratorySoundModel`.
+
+    No input column is required, since a row has one of ``path``, ``audio`` and ``samples``. ``rate`` and ``cycles`` are
+    of any type: MLflow takes no whole number for a float, and 16000 and [[0, 2]] are what people write.
+    """
     number, text = DataType.double, DataType.string
-    times = [ColSpec(number, name, required=False) for name in ("start", "end")]
-    spans = [ColSpec(number, name) for name in ("start", "end")]
-    probabilities = [ColSpec(number, name) for name in classes]
-    return ModelSignature(
-        inputs=Schema([ColSpec(text, "path"), *times]),
-        outputs=Schema([ColSpec(text, "path"), *spans, ColSpec(text, "label"), *probabilities]),
-    )
+    inputs: list[ColSpec | TensorSpec] = [
+        ColSpec(text, "path", required=False),
+        ColSpec(DataType.binary, "audio", required=False),
+        ColSpec(Array(number), "samples", required=False),
+        ColSpec(AnyType(), "rate", required=False),
+        ColSpec(number, "start", required=False),
+        ColSpec(number, "end", required=False),
+        ColSpec(AnyType(), "cycles", required=False),
+    ]
+    outputs: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.long, "row"),
+        *(ColSpec(text, name) for name in ("recording", "level")),
+        *(ColSpec(number, name) for name in ("start", "end")),
+        *(ColSpec(text, name) for name in ("label", "note")),
+        *(ColSpec(number, name) for name in classes),
+    ]
+    windows = [ParamSpec(name, number, None) for name in ("window_seconds", "hop_seconds")]
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs), params=ParamSchema(windows))

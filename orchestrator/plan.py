@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from feature_store.errors import UserError
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
+from orchestrator.policy import Policy
 from orchestrator.pruning import Wilcoxon, build_rule
 from search_spaces.schema import SearchSpace
 from workers.config import ExperimentConfig
@@ -64,8 +65,9 @@ def check_space(space: SearchSpace, store: FeatureStore, settings: Settings) -> 
         The folds of a trial, in their order.
 
     Raises:
-        UserError: a feature, task, split, fold or pretrained file is not there.
+        UserError: a feature, task, split, fold, pretrained file or policy is not there.
     """
+    Policy.load()  # else a bad policy would be told when all is trained
     pretrained: set[str] = set()
     for family in space.family_names:
         for config in space.corners(family):

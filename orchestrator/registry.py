@@ -1,21 +1,41 @@
-"""The model registry: what was promoted, with its Score and where it came from, in MLflow."""
+"""The model registry: versions with their cards in MLflow, and which one of them the policy makes champion."""
 
 from __future__ import annotations
 
-import statistics
+import contextlib
+import functools
 import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlsplit
 
+import mlflow.artifacts
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from feature_store.errors import UserError, nearest
 from feature_store.settings import Settings
+from orchestrator.model_card import ModelCard
+from orchestrator.model_card_make import make_card, search_part
+from orchestrator.model_card_page import description
 from orchestrator.model_package import save_model
-from orchestrator.tracking import connect
+from orchestrator.places import mask
+from orchestrator.policy import Policy, Standing, Verification
+from orchestrator.promotion import (
+    PROMOTED,
+    ChampionChange,
+    Decision,
+    read_changes,
+    write_change,
+    write_decision,
+)
+from orchestrator.promotion_verify import verify
+from orchestrator.tracking_client import LOST, connect
 from workers.config import ExperimentConfig
+from workers.inference import WEIGHTS
+from workers.provenance import now
 from workers.results import FoldResult, ResultStore
 
 CHAMPION = "champion"
@@ -34,38 +54,121 @@ class Registered:
     def score(self) -> float:
         return float(self.tags["score"])
 
+    @property
+    def card(self) -> ModelCard | None:
+        """None if an older lungtune registered it."""
+        return ModelCard.of_tags(self.tags)
+
+    @property
+    def decision(self) -> Decision | None:
+        """The last one on whether it becomes champion."""
+        return Decision.of_tags(self.tags)
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.version}"
+
 
 class Registry:
     """Registered models of one installation: one a dataset and task, one version a promoted config."""
 
-    def __init__(self, client: MlflowClient, results: ResultStore) -> None:
-        self.client, self.results = client, results
+    def __init__(
+        self, client: MlflowClient, results: ResultStore, settings: Settings, policy: Policy | None = None
+    ) -> None:
+        self.client, self.results, self.settings = client, results, settings
+        if policy is not None:
+            self.policy = policy
 
     @classmethod
-    def open(cls, settings: Settings) -> Registry:
-        return cls(connect(settings), ResultStore.open(settings.results))
+    def open(cls, settings: Settings, policy: str | Path | None = None) -> Registry:
+        """The registry of an installation.
+
+        Args:
+            settings: where it is.
+            policy: a policy's file; if not given the configured one, which is read when a version is judged.
+
+        Raises:
+            UserError: that file is not there or is no policy.
+        """
+        loaded = Policy.load(policy) if policy is not None else None
+        return cls(connect(settings), ResultStore.open(settings.results), settings, loaded)
+
+    @functools.cached_property
+    def policy(self) -> Policy:
+        """The rules by which versions are judged."""
+        return Policy.load()
+
+    # --- registering and promoting ---
 
     def register(
-        self, config: ExperimentConfig, results: list[FoldResult], *, search_value: float, study: str, run_id: str
+        self,
+        config: ExperimentConfig,
+        results: list[FoldResult],
+        *,
+        search_value: float,
+        study: str,
+        run_id: str,
+        search_results: Sequence[str] = (),
+        search_protocol: str | None = None,
     ) -> Registered:
-        """Register a promoted config; the same one on the same data is registered once.
+        """Register a promoted config, the same one on the same data once, and judge it by the policy.
 
         The weights are those of the seed with the best Score on its held-out patients, so that the test side does not
-        choose. `champion` moves to the version if no champion on the same data had a better Score in its search.
+        choose. A version that was judged before is judged again only against another champion or by another policy.
+
+        Args:
+            config, results: the config and its fold runs on the whole training side.
+            search_value: what the search gave it.
+            study: the search.
+            run_id: MLflow's run that takes the files.
+            search_results: the trial's fold runs, from whose predictions the search's interval comes.
+            search_protocol: whose epoch the search scored; the config's own if not given.
+
+        Raises:
+            UserError: the configured policy cannot be read, or the runs were stored without weights.
         """
+        _ = self.policy  # a wrong one is told before anything is written
         name = f"{config.dataset}-{config.task}"
-        tags = describe(config, results, search_value, study)
-        version = self._existing(name, tags)
+        version = self._existing(name, config, results)
         if version is None:
-            version = self._create(name, config, results, tags, run_id)
-        tags = dict(tags)
+            protocol = search_protocol or config.training.protocol
+            search = search_part(study, search_value, search_results, protocol, self.results)
+            card = make_card(name, config, results, self.results, search)
+            version = self._create(name, config, card, run_id)
+        return self._judge(self._get(name, version))
+
+    def promote(self, version: Registered, *, forced: str | None = None) -> Registered:
+        """Judge a version anew, and make it champion if every rule passes.
+
+        Args:
+            version: to be judged.
+            forced: why it becomes champion whatever the rules say; recorded as such.
+
+        Returns:
+            The version as it is now; its `decision` says what was decided and why.
+
+        Raises:
+            UserError: an older lungtune registered it, so that there is no card to judge.
+        """
+        return self._judge(version, forced=forced, anew=True)
+
+    def verify(self, version: Registered) -> Verification:
+        """Whether the version's weights give its stored predictions again; see `promotion_verify.verify`."""
+        try:
+            with self.files(version) as folder:
+                weights = (folder / WEIGHTS).read_bytes()
+        except (UserError, FileNotFoundError) as error:
+            return Verification(problem=str(error))
+        return verify(_card(version), weights, self.results, self.settings)
+
+    def history(self, name: str) -> list[ChampionChange]:
+        """All champions that a registered model has had, oldest first; empty where there is no such model."""
+        changes = read_changes(self.client, name)
         champion = self.champion(name)
-        if champion is None or champion.version == version or _succeeds(tags, champion.tags):
-            tags["promoted_because"] = _reason(tags, champion, version)
-            self.client.set_model_version_tag(name, version, "promoted_because", tags["promoted_because"])
-            self.client.set_registered_model_alias(name, CHAMPION, version)
-            return Registered(name, version, (CHAMPION,), tags)
-        return Registered(name, version, (), tags)
+        if champion and (not changes or changes[-1].version != champion.version):
+            changes.append(_change(champion))  # a driver was killed after it had moved the alias
+        return changes
+
+    # --- finding ---
 
     def champion(self, name: str) -> Registered | None:
         """The version that bears the alias, if there is one."""
@@ -82,7 +185,7 @@ class Registry:
             aliases: dict[str, list[str]] = {}
             for alias, version in self.client.get_registered_model(model.name).aliases.items():
                 aliases.setdefault(str(version), []).append(alias)
-            for version in self.client.search_model_versions(f"name = '{model.name}'"):
+            for version in self._pages(model.name):
                 number = str(version.version)
                 found.append(Registered(model.name, number, tuple(aliases.get(number, ())), dict(version.tags)))
         return sorted(found, key=lambda v: (v.name, -int(v.version)))
@@ -90,108 +193,138 @@ class Registry:
     def find(self, name: str) -> Registered:
         """A version by ``model``, ``model@alias`` or ``model/version``; the champion if neither is given.
 
+        ``champion`` alone is that of the only registered model.
+
         Raises:
-            UserError: there is none such.
+            UserError: there is none such, or more than one.
         """
-        model, _, version = name.partition("/")
-        model, _, alias = model.partition("@")
         versions = self.versions()
+        champions = [version for version in versions if CHAMPION in version.aliases]
+        if name == CHAMPION and len(champions) == 1:
+            return champions[0]
+        if name == CHAMPION and champions:
+            hint = ", ".join(f"{version.name}@{CHAMPION}" for version in champions)
+            raise UserError(f"there are {len(champions)} champions", hint=f"name the model: {hint}")
+        model, _, number = name.partition("/")
+        model, _, alias = model.partition("@")
         for candidate in versions:
-            wanted = candidate.version == version if version else (alias or CHAMPION) in candidate.aliases
+            wanted = candidate.version == number if number else (alias or CHAMPION) in candidate.aliases
             if candidate.name == model and wanted:
                 return candidate
-        known = [f"{v.name}/{v.version}" for v in versions] + [f"{v.name}@{a}" for v in versions for a in v.aliases]
+        known = [str(v) for v in versions] + [f"{v.name}@{a}" for v in versions for a in v.aliases]
         hint = nearest(name, known) if known else "nothing is registered yet: run `lungtune sweep`"
         raise UserError(f"no registered model '{name}'", hint=hint)
 
-    # --- writing ---
+    @contextlib.contextmanager
+    def files(self, version: Registered) -> Iterator[Path]:
+        """A folder with the version's config and weights, as `workers.inference.SoundModel` takes it.
 
-    def _existing(self, name: str, tags: dict[str, str]) -> str | None:
-        for version in self.client.search_model_versions(f"name = '{name}'"):
-            if all(version.tags.get(key) == tags[key] for key in ("config_hash", "data_hash", "split", "results")):
+        It is the artifact store's own where that is a local folder; else a copy that goes with the context.
+
+        Raises:
+            UserError: the files are gone, or their server cannot be reached.
+        """
+        source = str(self.client.get_model_version(version.name, version.version).source)
+        with tempfile.TemporaryDirectory() as copy:
+            place = None if urlsplit(source).scheme in ("", "file") else copy
+            try:
+                folder = mlflow.artifacts.download_artifacts(
+                    f"{source}/artifacts", dst_path=place, tracking_uri=self.settings.mlflow
+                )
+            except LOST as error:
+                what = f"the model's files are gone from {mask(source)}, or cannot be fetched"
+                hint = "`lungtune predict` also takes a fold run, by the beginning of its hash"
+                raise UserError(what, where=str(version), hint=hint) from error
+            yield Path(folder)
+
+    # --- inside ---
+
+    def _judge(self, version: Registered, *, forced: str | None = None, anew: bool = False) -> Registered:
+        """Decide, write the decision down, and move the alias if it says so.
+
+        Two drivers may do this at once. Each looks again right before it moves the alias, and decides anew if another
+        champion is there by then. What remains is a moment in which the later of two writers wins, whose decision
+        names the champion that it was made against.
+        """
+        while True:
+            champion = self.champion(version.name)
+            if champion is not None and champion.version == version.version:
+                return self._get(version.name, version.version)
+            decision = self._decide(version, champion, forced, anew)
+            now_champion = self.champion(version.name)
+            if (now_champion and now_champion.version) == decision.against:
+                break
+        write_decision(self.client, version.name, version.version, decision)
+        if decision.promoted:
+            self.client.set_registered_model_alias(version.name, CHAMPION, version.version)
+            write_change(self.client, version.name, _change(self._get(version.name, version.version)))
+        return self._get(version.name, version.version)
+
+    def _decide(self, version: Registered, champion: Registered | None, forced: str | None, anew: bool) -> Decision:
+        against = champion.version if champion else None
+        known = version.decision
+        if known and not anew and (known.against, known.policy_hash) == (against, self.policy.hash):
+            return known
+        standing = Standing(champion.version, champion.card) if champion else None
+        judged = forced is None or version.card is not None  # without a card there is nothing to judge
+        rules = self.policy.judge(_card(version), standing, lambda: self.verify(version)) if judged else []
+        return Decision.of(self.policy, rules, against, now(), forced)
+
+    def _get(self, name: str, version: str) -> Registered:
+        found = self.client.get_model_version(name, version)
+        aliases = self.client.get_registered_model(name).aliases.items()
+        bears = tuple(alias for alias, number in aliases if str(number) == str(version))
+        return Registered(name, str(version), bears, dict(found.tags))
+
+    def _existing(self, name: str, config: ExperimentConfig, results: list[FoldResult]) -> str | None:
+        key = results[0].key
+        names = ",".join(sorted(result.hash[:12] for result in results))
+        wanted = {"config_hash": config.config_hash, "data_hash": key.data_hash, "split": key.split, "results": names}
+        for version in self._pages(name):
+            if "card" in version.tags and all(version.tags.get(tag) == value for tag, value in wanted.items()):
                 return str(version.version)
         return None
 
-    def _create(
-        self, name: str, config: ExperimentConfig, results: list[FoldResult], tags: dict[str, str], run_id: str
-    ) -> str:
+    def _pages(self, name: str) -> Iterator[ModelVersion]:
+        """All versions of a model: MLflow gives 200 at once."""
+        token: str | None = None
+        while True:
+            page = self.client.search_model_versions(f"name = '{name}'", page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def _create(self, name: str, config: ExperimentConfig, card: ModelCard, run_id: str) -> str:
         try:
             self.client.create_registered_model(name, description=f"lungtune's best models for {name}")
         except MlflowException:
             self.client.get_registered_model(name)  # there already; anything else raises here
-        chosen = best_seed(config, results)
         with tempfile.TemporaryDirectory() as folder:
             package = Path(folder) / "model"
-            save_model(package, config, chosen, self.results, tags)
+            save_model(package, config, card, self.results)
             self.client.log_artifacts(run_id, str(package), "model")
         source = f"{self.client.get_run(run_id).info.artifact_uri}/model"
-        version = self.client.create_model_version(name, source=source, run_id=run_id, tags=tags)
+        version = self.client.create_model_version(
+            name, source=source, run_id=run_id, tags=card.tags(), description=description(card)
+        )
         return str(version.version)
 
 
-def best_seed(config: ExperimentConfig, results: list[FoldResult]) -> FoldResult:
-    """The run with the best Score on its held-out patients, under the config's protocol; of equal ones the first."""
-    protocol = config.training.protocol
-
-    def held_out(result: FoldResult) -> float:
-        validation = result.protocols[protocol].validation
-        return validation.icbhi4.score if validation else 0.0
-
-    return max(results, key=held_out)
+def _card(version: Registered) -> ModelCard:
+    if version.card is None:
+        hint = "run its sweep again: it registers the model anew"
+        raise UserError("an older lungtune registered it, without a model card", where=str(version), hint=hint)
+    return version.card
 
 
-def describe(config: ExperimentConfig, results: list[FoldResult], search_value: float, study: str) -> dict[str, Any]:
-    """What a registered version says of itself: Scores as means over its seeds, in percent."""
-    protocol = config.training.protocol
-    tests = [result.protocols[protocol].test for result in results]
-    scores = [test.icbhi4.score for test in tests]
-    first = results[0]
-    chosen = best_seed(config, results)
-    tags = {
-        "score": f"{statistics.fmean(scores):.2f}",
-        "score_sd": f"{statistics.stdev(scores):.2f}" if len(scores) > 1 else "",
-        "specificity": f"{statistics.fmean(test.icbhi4.specificity for test in tests):.2f}",
-        "sensitivity": f"{statistics.fmean(test.icbhi4.sensitivity for test in tests):.2f}",
-        "score_icbhi2": f"{statistics.fmean(test.icbhi2.score for test in tests):.2f}",
-        "metric": "icbhi4",
-        "search_objective": f"{search_value:.4f}",
-        "split": first.key.split,
-        "protocol": protocol,
-        "seeds": ",".join(str(result.key.seed) for result in results),
-        "weights_seed": str(chosen.key.seed),
-        "model": config.model.name,
-        "objective": config.objective.name,
-        "dataset": config.dataset,
-        "task": config.task,
-        "recordings": f"{first.data.recordings} of {first.data.recordings_listed}",
-        "synthetic": str(first.data.synthetic).lower(),
-        "config_hash": config.config_hash,
-        "data_hash": first.key.data_hash,
-        "feature_id": first.key.feature_id,
-        "split_hash": first.key.split_hash,
-        "results": ",".join(sorted(result.hash[:12] for result in results)),
-        "study": study,
-        "git_commit": first.provenance.git_commit,
-        "train_seconds": f"{sum(result.timing['train_seconds'] for result in results):.1f}",
-    }
-    return {key: value for key, value in tags.items() if value}
-
-
-def _succeeds(tags: dict[str, str], champion: dict[str, str]) -> bool:
-    """Whether a version takes over: judged by the search's Score, never by the test side's."""
-    if any(tags.get(key) != champion.get(key) for key in ("data_hash", "split")):
-        return True  # other data: the two Scores cannot be compared, and the newer data counts
-    return float(tags["search_objective"]) > float(champion.get("search_objective", "-inf"))
-
-
-def _reason(tags: dict[str, str], champion: Registered | None, version: str) -> str:
-    if champion is None:
-        return "the first registered version"
-    if champion.version == version:
-        return champion.tags.get("promoted_because", "the first registered version")
-    if tags.get("data_hash") != champion.tags.get("data_hash"):
-        return f"version {champion.version} was trained on other data"
-    return (
-        f"search Score {tags['search_objective']} above {champion.tags.get('search_objective')} of "
-        f"version {champion.version}"
+def _change(version: Registered) -> ChampionChange:
+    decision = version.decision
+    return ChampionChange(
+        version=version.version,
+        when=decision.when if decision else "",
+        reason=version.tags.get(PROMOTED, ""),
+        score=version.score,
+        config_hash=version.tags.get("config_hash", ""),
+        kind="forced" if decision and decision.forced is not None else "policy",
     )

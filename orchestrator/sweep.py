@@ -288,6 +288,8 @@ def _register(
         run_id = tracker.promoted(
             finalist.family, finalist.trial, finalist.search_value, finalist.config, finalist.results
         )
+        if run_id is None:
+            watch(Progress("not_registered", {"family": finalist.family}))
         if rank == 0 and run_id is not None:
             registry = Registry.open(settings)
             finalist.registered = registry.register(
@@ -296,5 +298,7 @@ def _register(
                 search_value=finalist.search_value,
                 study=study.name,
                 run_id=run_id,
+                search_results=study.trial(finalist.trial).user_attrs.get("results", ()),
+                search_protocol=space.evaluation.protocol,
             )
             watch(Progress("registered", vars(finalist.registered)))

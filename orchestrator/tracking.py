@@ -8,65 +8,28 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from mlflow.entities import Metric, Param, RunStatus, RunTag
-from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
-from requests.exceptions import RequestException
 
-from feature_store.errors import UserError
 from feature_store.settings import Settings
 from orchestrator.events import Progress, Watch
 from orchestrator.figures import confusion_figure
 from orchestrator.outbox import Outbox
-from orchestrator.places import mask, mlflow_refusal
+from orchestrator.places import mask
+from orchestrator.tracking_client import connect, experiment_id, is_lost, source_tags
 from search_spaces.schema import SearchSpace
 from workers.config import ExperimentConfig
 from workers.results import FoldResult, ResultStore
 
 FINGERPRINT = "lungtune.fingerprint"
 STUDY = "lungtune.study"
-LOST = (MlflowException, RequestException, OSError)
 BATCH = 900  # MLflow takes 1,000 metrics at once
 PATIENCE = 60.0  # seconds that a sweep waits at its end for a lost server
-
-
-def connect(settings: Settings) -> MlflowClient:
-    """A client of the tracking server or of the local database, which is created by its first use.
-
-    Raises:
-        UserError: the server refuses this user. One that does not answer may come back, and is no error here.
-    """
-    refused = mlflow_refusal(settings.mlflow)
-    if refused is not None:
-        raise UserError(refused.found, where="MLflow", hint=refused.mend)
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # the outbox tries again
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout holds tables and JSON alone
-    settings.home.mkdir(parents=True, exist_ok=True)
-    return MlflowClient(tracking_uri=settings.mlflow, registry_uri=settings.mlflow)
-
-
-def experiment_id(client: MlflowClient, name: str, settings: Settings) -> str:
-    """The experiment of that name, made if need be; somebody else making it at the same time is as good."""
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return found.experiment_id
-    local = settings.mlflow.startswith("sqlite")
-    place = (settings.home / "mlflow-artifacts").as_uri() if local else None  # a server knows its own place
-    try:
-        return client.create_experiment(name, artifact_location=place)
-    except MlflowException:
-        found = client.get_experiment_by_name(name)
-        if found is None:
-            raise
-        return found.experiment_id
 
 
 class _Run:
@@ -219,7 +182,7 @@ class Tracker:
         """The run with that fingerprint, running unless it has ended: found, or made with its parameters."""
         run = self.runs.get(fingerprint)
         if run is None:
-            tags = {**tags, FINGERPRINT: fingerprint, STUDY: self.study}
+            tags = {**tags, FINGERPRINT: fingerprint, STUDY: self.study, **source_tags()}
             if config is not None:
                 tags |= {
                     "mlflow.parentRunId": self._parent().run_id,
@@ -314,13 +277,6 @@ class Tracker:
         """MLflow's faults are told, never raised."""
         first = (str(error).splitlines() or [""])[0][:200]
         self.watch(Progress("mlflow_lost", {"error": f"{type(error).__name__}: {mask(first)}"}))
-
-
-def is_lost(error: Exception) -> bool:
-    """Whether an error means that the server cannot be reached now, and not that it was asked something wrong."""
-    if isinstance(error, MlflowException):
-        return error.error_code in {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
-    return isinstance(error, RequestException | OSError)
 
 
 def _epoch_metrics(record: dict[str, Any]) -> dict[str, float]:

@@ -12,9 +12,12 @@ from orchestrator.cli import (
     evaluate,
     features,
     leaderboard,
+    nightly,
+    predict,
     presets,
     registry,
     status,
+    submission,
     sweep,
     train,
 )
@@ -34,9 +37,12 @@ app.add_typer(registry.app, name="registry")
 app.add_typer(leaderboard.app, name="leaderboard")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
 app.command("ensemble")(ensemble.ensemble)
+app.command("submission")(submission.submission)
 app.command("plan")(sweep.plan)
 app.command("sweep")(sweep.sweep)
+app.command("nightly")(nightly.nightly)
 app.command("status")(status.status)
 app.command("importance")(status.importance)
 app.command("demo")(demo.demo)

@@ -60,6 +60,9 @@ class Reporter:
             return f"[yellow]MLflow cannot be reached, going on without it:[/yellow] {facts['error']}"
         if progress.kind == "budget":
             return f"[yellow]nothing more is begun:[/yellow] {facts['limit']}"
+        if progress.kind == "not_registered":
+            again = "start the same command again when it answers: nothing is trained anew"
+            return f"[yellow]MLflow has not taken {facts['family']}, so it is not registered:[/yellow] {again}"
         if progress.kind == "lease":
             who, seconds = facts["holder"], facts["seconds"]
             return f"[yellow]{who} began this sweep:[/yellow] watching for up to {seconds:.0f} s whether it lives"
@@ -67,7 +70,9 @@ class Reporter:
             return f"[yellow]the webhook does not take news:[/yellow] {facts['error']}"
         if progress.kind == "registered":
             aliases = f" as {', '.join(facts['aliases'])}" if facts["aliases"] else ""
-            return f"registered [bold]{facts['name']}[/bold] version {facts['version']}{aliases}"
+            kept = facts["tags"].get("not_promoted_because")
+            why = f", which does not become champion: {kept}" if kept else ""
+            return f"registered [bold]{facts['name']}[/bold] version {facts['version']}{aliases}{why}"
         return f"{progress.kind}: {facts}"
 
 

@@ -32,7 +32,7 @@ SPACE = {
     },
     "space": {"optim.lr": {"log_float": [1e-4, 1e-2]}},
     "evaluation": {"split": "official-inner2"},
-    "promotion": {"seeds": [0]},
+    "promotion": {"seeds": [0, 1]},
     "search": {"trials": 2},
 }
 

@@ -92,6 +92,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     )
     command = [str(INFRA / "start-ray.sh"), "head", "--block", "--num-cpus=1", f"--temp-dir={short}"]
     command += [f"--ray-client-server-port={client}", "--node-ip-address=127.0.0.1"]
+    command += ["--dashboard-agent-listen-port=0"]  # another Ray on this machine may have the usual one
     log = folder / "head.log"
     try:
         with started(command, log, folder, environment) as process:

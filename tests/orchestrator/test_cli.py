@@ -27,7 +27,7 @@ def write(path: Path, content: object) -> str:
 
 COMMANDS = [
     "data", "features", "presets", "train", "evaluate", "plan", "sweep", "status", "importance", "registry",
-    "leaderboard", "demo", "doctor",
+    "leaderboard", "predict", "ensemble", "nightly", "demo", "doctor",
 ]  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def test_every_command_has_help(command: str, run: Run) -> None:
     "command",
     [
         "data check", "features build", "features verify", "train", "plan", "sweep", "demo", "doctor", "registry list",
-        "registry show", "leaderboard build",
+        "registry show", "registry promote", "registry verify", "leaderboard build", "predict", "ensemble", "nightly",
     ],
 )  # fmt: skip
 def test_help_shows_an_example(command: str, run: Run) -> None:

@@ -1,0 +1,63 @@
+"""`lungtune nightly`: check every registered model, rebuild the board, say what changed."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.console import err, out, print_json
+
+
+def nightly(
+    out_folder: Annotated[
+        str | None, typer.Option("--out", help="the board's folder or s3:// URI; in LUNGTUNE_HOME if not given")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document instead of Markdown")] = False,
+) -> None:
+    """Run every registered model again from its weights, rebuild the board, and say what changed since the last time.
+
+    Exits with 1 if a model no longer gives its stored predictions. News also goes to the webhook, if there is one. On a
+    cluster: ray job submit --working-dir . -- python -m orchestrator nightly --out s3://bucket/leaderboard
+
+    Example: lungtune nightly --out site
+    """
+    from feature_store.settings import Settings
+    from orchestrator.cluster import connect
+    from orchestrator.events import Progress
+    from orchestrator.nightly import run_night
+    from orchestrator.webhook import Webhook
+
+    def lost(progress: Progress) -> None:
+        err.print(f"[yellow]the webhook does not take news:[/yellow] {progress.facts['error']}")
+
+    settings, webhook = Settings.load(), Webhook.around(lost)
+    if os.environ.get("RAY_ADDRESS"):
+        connect()  # the models then run on the cluster's GPUs
+    try:
+        with err.status("beginning") as status:
+            night = run_night(
+                settings,
+                out_folder or settings.home / "leaderboard",
+                say=status.update,
+                warn=lambda text: err.print(f"[yellow]warning:[/yellow] {text}", soft_wrap=True),
+            )
+        if webhook:
+            webhook.post("nightly", night.changes.summary, changes=night.changes.model_dump(mode="json"))
+    except BaseException as error:
+        if webhook:
+            webhook.post("nightly_stopped", f"the nightly run stopped: {type(error).__name__}")
+        raise
+    finally:
+        if webhook:
+            webhook.close()
+    if as_json:
+        changes = night.changes.model_dump(mode="json")
+        print_json({"changes": changes, "warnings": night.warnings, "files": night.files, "board": night.board})
+    else:
+        out.print(night.report, markup=False, highlight=False, soft_wrap=True)
+        for place in night.files.values():
+            err.print(place, soft_wrap=True, highlight=False)
+    if night.changes.refused:
+        raise typer.Exit(1)

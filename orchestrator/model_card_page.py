@@ -1,0 +1,134 @@
+"""A model card as Markdown, for people: beside the weights, as the version's description in MLflow, on the terminal."""
+
+from __future__ import annotations
+
+from orchestrator.model_card import ModelCard
+
+LONGEST_DESCRIPTION = 5000  # characters that MLflow's database takes of a version's description
+
+
+def page(card: ModelCard) -> str:
+    """The whole card."""
+    return "\n\n".join([_head(card), *_sections(card)]) + "\n"
+
+
+def description(card: ModelCard) -> str:
+    """As many whole sections of the page as MLflow takes."""
+    text = _head(card)
+    for section in _sections(card):
+        if len(text) + 2 + len(section) > LONGEST_DESCRIPTION:
+            break
+        text += "\n\n" + section
+    return text
+
+
+def _head(card: ModelCard) -> str:
+    watched = "" if card.test_reads == 1 else f"; the test side was read {card.test_reads} times by a training"
+    rows = {
+        "Score": f"**{card.score}**",
+        "Sp": str(card.specificity),
+        "Se": str(card.sensitivity),
+        "Score, two classes": str(card.score_icbhi2),
+        "metric": f"{card.metric}: an abnormal cycle counts only with its exact class",
+        "split": f"{card.split}: {card.test_cycles:,} test cycles of {card.test_patients} patients",
+        "protocol": f"{card.protocol}{watched}",
+        "seeds": f"{_listed(card.seeds)}; these weights are of seed {card.weights_seed}, best on its held-out patients",
+    }
+    if card.patients_on_both_sides:
+        rows["patients on both sides"] = _listed(card.patients_on_both_sides)
+    if card.compat:
+        rows["copied defects"] = _listed(card.compat)
+    numbers = "Percent on the test side: mean ± deviation over seeds, 95 % interval by bootstrap over patients."
+    return f"# {card.name}: {card.model}, {card.objective}\n\n{numbers}\n\n{_table(rows)}"
+
+
+def _sections(card: ModelCard) -> list[str]:
+    """In the order of their weight for a reader: what is cut off the end of a description is missed least."""
+    return [_use(card), _devices(card), _data(card), _search(card), _load(card), _training(card), _identity(card)]
+
+
+def _use(card: ModelCard) -> str:
+    limits = "\n".join(f"- {limit}" for limit in card.limits)
+    kept = "Its corpus keeps its own terms" + (", and so do the pretrained weights." if card.pretrained else ".")
+    return f"## Intended use and limits\n\n{card.intended_use}\n\n{limits}\n\nLicence: {card.licence}. {kept}"
+
+
+def _devices(card: ModelCard) -> str:
+    lines = ["| device | cycles | patients | Score | Sp | Se |", "| --- | --: | --: | --: | --: | --: |"]
+    lines += [
+        f"| {row.device} | {row.cycles:,} | {row.patients} | {row.score:.2f} | {row.specificity:.2f} | "
+        f"{row.sensitivity:.2f} |"
+        for row in card.devices
+    ]
+    return "## By recording device\n\n" + "\n".join(lines)
+
+
+def _data(card: ModelCard) -> str:
+    rows = {
+        "corpus": f"{card.dataset}, {card.extent}",
+        "task": f"{card.task}: {_listed(card.classes)}",
+        "trained on": f"{card.train_cycles:,} cycles of {card.train_patients} patients",
+        "held out of the training": f"{card.validation_cycles:,} cycles",
+        "feature": f"`{card.feature_id}`: {card.sample_rate} Hz, {card.feature_seconds:g} s",
+    }
+    return f"## Data\n\n{_table(rows)}"
+
+
+def _search(card: ModelCard) -> str:
+    search = card.search
+    if search is None:
+        return "## Search\n\nIt comes from no search."
+    rows = {"study": search.study, "objective": f"{search.objective:.4f}"}
+    if search.score:
+        rows["Score over its folds"] = str(search.score)
+        rows["folds"] = f"{_listed(search.folds)} of {search.split}, protocol {search.protocol}"
+    return f"## Search\n\n{_table(rows)}"
+
+
+def _load(card: ModelCard) -> str:
+    name = card.name
+    return f"""## How to load
+
+    lungtune predict {name}@champion recording.wav
+    mlflow models serve --model-uri models:/{name}@champion --env-manager local --port 5001
+
+or `mlflow.pyfunc.load_model("models:/{name}@champion").predict(pandas.DataFrame({{"path": ["recording.wav"]}}))`.
+Nothing in the package is pickled: code, configuration and safetensors."""
+
+
+def _training(card: ModelCard) -> str:
+    rows = {
+        "time": f"{card.train_seconds / 60:.1f} minutes, {len(card.runs)} fold runs",
+        "on": _listed(card.trained_on),
+        "GPU hours": "none" if card.gpu_hours is None else f"{card.gpu_hours:.2f}",
+        "energy": "not measured" if card.energy_kwh is None else f"{card.energy_kwh:.3f} kWh",
+        "finished": card.finished,
+        "parameters": f"{card.parameters:,}",
+    }
+    if pretrained := card.pretrained:
+        rows["pretrained weights"] = f"`{pretrained.file}`, licence: {pretrained.licence}"
+        if pretrained.sha256:
+            rows["their SHA-256"] = f"`{pretrained.sha256}`"
+    return f"## Training\n\n{_table(rows)}"
+
+
+def _identity(card: ModelCard) -> str:
+    rows = {
+        "code": f"lungtune {card.lungtune}, commit {card.git_commit}, training semantics {card.semantics}",
+        "Python, torch": f"{card.python}, {card.torch}",
+        "config": f"`{card.config_hash}`",
+        "data": f"`{card.data_hash}`",
+        "split": f"`{card.split_hash}`",
+        "weights (SHA-256)": f"`{card.weights_sha256}`",
+        "fold runs": _listed([f"`{name[:12]}`" for name in card.results]),
+        "dependencies": _listed([str(dependency) for dependency in card.dependencies]),
+    }
+    return f"## Identity\n\n{_table(rows)}"
+
+
+def _table(rows: dict[str, str]) -> str:
+    return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+def _listed(values: list[str] | list[int]) -> str:
+    return ", ".join(map(str, values))

@@ -1,0 +1,218 @@
+"""`mlflow models serve` on the champion: paths, bytes and samples over HTTP, and what bad input is answered with."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import services
+import soundfile
+import torch
+from safetensors.torch import save
+
+from feature_store.settings import Settings
+from orchestrator.model_package import dependencies, save_model
+from orchestrator.tracking_client import connect
+from tests.conftest import TINY_FEATURE
+from tests.model_cards import a_card
+from workers.config import ExperimentConfig
+from workers.inference import SoundModel, Waveform
+from workers.models import build_model
+from workers.results import WEIGHTS
+
+NAME = "icbhi-lungsound4"
+PATIENCE = 120.0  # seconds for a server to load torch on a busy machine
+
+
+class Weights:
+    """As much of a result store as a package needs: the weights of one run."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def read(self, result_hash: str, name: str) -> bytes:
+        assert name == WEIGHTS
+        return self.content
+
+
+@dataclass(frozen=True)
+class Server:
+    url: str
+    model: SoundModel
+    readable: Path
+
+    def ask(self, body: Any) -> tuple[int, Any]:
+        """Status and answer of a request to /invocations."""
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.url}/invocations", json.dumps(body).encode(), headers)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def rows(self, records: list[dict[str, Any]], **params: float) -> list[dict[str, Any]]:
+        status, answer = self.ask({"dataframe_records": records, **({"params": params} if params else {})})
+        assert status == 200, answer
+        return answer["predictions"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of a small model, which may read the files of one folder."""
+    root = tmp_path_factory.mktemp("serve")
+    config = ExperimentConfig.parse(
+        {"feature": TINY_FEATURE, "model": {"name": "crnn", "hidden": 4, "layers": 1}, "objective": {"name": "ce"}}
+    )
+    torch.manual_seed(0)
+    weights = save(build_model(config.model, config.feature.shape, 4).state_dict())
+    save_model(root / "model", config, a_card(dependencies=dependencies()), Weights(weights))  # type: ignore[arg-type]
+    readable = root / "recordings"
+    readable.mkdir()
+    (port,) = services.free_ports(1)
+    settings = Settings.load(root / "home")
+    client = connect(settings)
+    client.create_registered_model(NAME)
+    version = client.create_model_version(NAME, source=str(root / "model"))
+    client.set_registered_model_alias(NAME, "champion", version.version)
+    serve = ["-m", "mlflow", "models", "serve", "--model-uri", f"models:/{NAME}@champion", "--env-manager", "local"]
+    environment = os.environ | {"LUNGTUNE_SERVE_PATHS": str(readable), "MLFLOW_TRACKING_URI": settings.mlflow}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    log = (root / "log").open("wb")
+    process = subprocess.Popen(
+        [sys.executable, *serve, "--port", str(port)],
+        cwd=root,
+        env=environment,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait(url, process, root / "log")
+        yield Server(url, SoundModel(root / "model" / "artifacts"), readable)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=30)
+        log.close()
+
+
+def _wait(url: str, process: subprocess.Popen, log: Path) -> None:
+    ends = time.monotonic() + PATIENCE
+    while time.monotonic() < ends and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{url}/ping", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.3)
+    raise RuntimeError(f"the server did not come up:\n{log.read_text()[-3000:]}")
+
+
+@pytest.fixture(scope="module")
+def recording(server: Server) -> Path:
+    """Three seconds at 8 kHz, where the server may read."""
+    path = server.readable / "noise.wav"
+    soundfile.write(path, 0.1 * np.random.default_rng(0).normal(size=24_000), 8_000)
+    return path
+
+
+def test_a_path_bytes_and_samples_are_answered_alike(server: Server, recording: Path) -> None:
+    samples, rate = soundfile.read(recording, dtype="float32")
+    expected = server.model.predict(recording, [(0.0, 1.5), (1.5, 3.0)])
+    cycles = [[0, 1.5], [1.5, 3]]  # whole numbers among them, as people write them
+    encoded = base64.b64encode(recording.read_bytes()).decode()
+    for record in (
+        {"path": str(recording), "cycles": cycles},
+        {"audio": encoded, "cycles": cycles},
+        {"samples": samples.tolist(), "rate": rate, "cycles": cycles},
+    ):
+        rows = server.rows([record])
+        assert [row["level"] for row in rows] == ["cycle", "cycle", "recording"]
+        assert [(row["start"], row["end"]) for row in rows] == [(0, 1.5), (1.5, 3), (0, 3)]
+        wanted = [*(one.probabilities for one in expected.cycles), expected.probabilities]
+        for row, probabilities in zip(rows, wanted, strict=True):
+            found = [row[name] for name in server.model.classes]
+            assert found == pytest.approx(probabilities.tolist(), abs=1e-6)
+            assert row["label"] == server.model.classes[int(probabilities.argmax())]
+    table = {"columns": ["path", "start", "end"], "data": [[str(recording), 0, 1.5], [str(recording), 1.5, 3]]}
+    status, answer = server.ask({"dataframe_split": table})
+    assert status == 200 and [row["level"] for row in answer["predictions"]] == ["cycle", "cycle", "recording"]
+
+
+def test_whole_recordings_are_cut_and_several_are_told_apart(server: Server, recording: Path) -> None:
+    silence = np.zeros(1_600).tolist()
+    encoded = base64.b64encode(recording.read_bytes()).decode()
+    rows = server.rows([{"audio": encoded}, {"audio": encoded}], window_seconds=1.0, hop_seconds=0.5)
+    assert [row["row"] for row in rows] == [0] * 6 + [1] * 6
+    assert [row["start"] for row in rows[:5]] == [0, 0.5, 1, 1.5, 2]
+    assert rows[5]["level"] == "recording" and rows[5]["note"] == "no cycles given: cut into 5 windows"
+    cycle, whole = server.rows([{"samples": silence, "rate": 16000.0}])
+    assert cycle["note"] == "silence; only 100 ms of sound" and "silence" in whole["note"]
+    assert sum(whole[name] for name in server.model.classes) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_bad_input_is_answered_with_400_and_what_is_wrong(server: Server, recording: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "secret.wav"
+    soundfile.write(outside, np.zeros(16_000), 16_000)
+    sound = [0.0, 0.5, -0.5] * 1000
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"path": str(recording.parent / "none.wav")}, "No such file or directory"),
+        ({"path": str(outside)}, "this server reads no files from there"),
+        ({"path": str(recording.parent / ".." / "model" / "MLmodel")}, "this server reads no files from there"),
+        ({"audio": base64.b64encode(b"no sound").decode()}, "row 0: cannot be read as audio"),
+        ({"samples": sound}, "row 0: rate is not a number"),
+        ({"samples": sound, "rate": 0}, "a rate of 0 Hz is none of a recording"),
+        ({"samples": sound, "rate": -16000}, "a rate of -16000 Hz"),
+        ({"samples": sound, "rate": "fast"}, "rate is not a number: 'fast'"),
+        ({"samples": [], "rate": 16000}, "holds no sound"),
+        ({"samples": [0.5, 20000.5], "rate": 16000}, "divide those of 16 bit by 32768"),
+        ({"path": str(recording), "samples": sound, "rate": 16000}, "this one has path and samples"),
+        ({"rate": 16000}, "this one has none of them"),
+        ({"path": str(recording), "cycles": [[2, 9], [5, 6]]}, "no cycle from 5.0 to 6.0 s in 3.00 s of sound"),
+        ({"path": str(recording), "cycles": [1, 2]}, "cycles are a list of pairs"),
+        ({"path": str(recording), "cycles": []}, "cycles are a list of pairs"),
+        ({"path": str(recording), "cycles": [[0, 1]], "start": 0, "end": 1}, "not both"),
+        ({"path": str(recording), "start": 1.0}, "end is not a number"),
+    ]
+    for record, said in cases:
+        status, answer = server.ask({"dataframe_records": [record]})
+        assert status == 400 and said in answer, (record, answer)
+    status, answer = server.ask({"dataframe_records": [{"path": str(recording)}], "params": {"window_seconds": 9.0}})
+    assert status == 400 and "a window of 9 s does not fit the model" in answer
+    assert server.rows([{"path": str(recording)}])  # and it still serves
+
+
+def test_ten_minutes_are_answered(server: Server) -> None:
+    path = server.readable / "long.flac"
+    soundfile.write(path, 0.1 * np.random.default_rng(0).normal(size=600 * 4_000), 4_000)
+    rows = server.rows([{"path": str(path)}])
+    assert len(rows) == 301 and rows[-1]["end"] == 600
+    assert all(np.isfinite([row[name] for name in server.model.classes]).all() for row in rows)
+
+
+def test_the_package_in_this_process_takes_tables_of_numbers(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole numbers for the rate, arrays for samples: as numpy and pandas give them."""
+    import mlflow
+    import pandas as pd
+
+    model = mlflow.pyfunc.load_model(str(server.readable.parent / "model"))
+    sound = 0.1 * np.random.default_rng(1).normal(size=32_000)
+    said = model.predict(pd.DataFrame({"samples": [sound], "rate": [16_000], "cycles": [np.array([[0, 1], [1, 2]])]}))
+    expected = server.model.predict(Waveform(sound, 16_000), [(0, 1), (1, 2)])
+    assert said.iloc[-1][server.model.classes].tolist() == pytest.approx(expected.probabilities.tolist(), abs=1e-6)
+    monkeypatch.setenv("LUNGTUNE_SERVE_PATHS", "0")
+    with pytest.raises(mlflow.exceptions.MlflowException, match="this server reads no files"):
+        model.predict(pd.DataFrame({"path": ["any.wav"]}))
