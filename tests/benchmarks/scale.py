@@ -1,6 +1,6 @@
 """A large sweep whose fold runs are simulated, through the real Ray Tune, Optuna, MLflow and result store.
 
-usage: python -m tests.benchmarks scale    (not part of `make bench`: minutes, and 16 trial processes)
+usage: python -m tests.benchmarks scale    (not part of `make bench`: minutes, and 64 trial processes)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from orchestrator.events import Progress
 from tests.benchmarks.orchestration import FOLDS, SPACE, small_store
 
-TRIALS, WORKERS = 1000, 16  # a trial process takes 0.35 GB: 64 of them do not fit 24 GB
+TRIALS, WORKERS = 1000, 64
 PARTS = 4  # of the sweep, to see whether its cost grows
 
 
