@@ -60,13 +60,19 @@ class Changes(BaseModel):
         return not any(value for name, value in self.model_dump().items() if name not in kept)
 
     @property
+    def lost_rank(self) -> list[RankChange]:
+        """Entries that were ranked and are not any more; `note` says why."""
+        return [change for change in self.ranks if change.after is None]
+
+    @property
     def summary(self) -> str:
         """One sentence."""
         counted = [
             (len(self.refused), "registered model fails its check", "registered models fail their check"),
             (len(self.champions), "new champion", "new champions"),
             (len(self.new), "new entry", "new entries"),
-            (len(self.ranks), "rank change", "rank changes"),
+            (len(self.lost_rank), "entry lost its rank", "entries lost their rank"),
+            (len(self.ranks) - len(self.lost_rank), "rank change", "rank changes"),
             (len(self.failed), "failed trial", "failed trials"),
             (len(self.problems), "result left out", "results left out"),
         ]

@@ -105,6 +105,7 @@ def test_a_score_that_was_tampered_with_is_caught(home: Settings) -> None:
     changes = night(home).changes
     assert len(changes.ranks) == 2 and all(change.after is None for change in changes.ranks)
     assert all("by its predictions" in str(change.note) for change in changes.ranks), "the board does not take it"
+    assert changes.summary == "2 entries lost their rank"
     assert not changes.refused, "the weights still give the stored predictions"
 
 
