@@ -13,6 +13,7 @@ set -euo pipefail
 export RAY_AUTH_MODE=token
 export RAY_AUTH_TOKEN_PATH="${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}"
 export RAY_USAGE_STATS_ENABLED="${RAY_USAGE_STATS_ENABLED:-0}"
+export RAY_worker_register_timeout_seconds="${RAY_worker_register_timeout_seconds:-600}"  # many starts on few cores
 export LUNGTUNE_HOME="${LUNGTUNE_HOME:-$PWD/lungtune-home}"  # a job's own working directory does not last
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -16,6 +16,9 @@ from feature_store.errors import UserError
 from orchestrator.packing import Slot
 from search_spaces.schema import Resources
 
+# Trial processes that start at once on few cores take longer than the minute after which Ray starts others instead.
+REGISTER_SECONDS = "600"
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -75,6 +78,7 @@ def connect() -> Cluster:
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
         else:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            os.environ.setdefault("RAY_worker_register_timeout_seconds", REGISTER_SECONDS)
             ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     totals = ray.cluster_resources()
     nodes = sum(1 for node in ray.nodes() if node["Alive"])
