@@ -98,7 +98,7 @@ def test_a_sweep_as_a_job_and_again(head: str, environment: dict[str, str], tmp_
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 fold runs trained" in done.stdout
     results = ResultStore.open(str(Path(environment["LUNGTUNE_HOME"]) / "results")).hashes()
-    assert len(results) == 5
+    assert len(results) == 4 + 2, "two folds of two trials, and two seeds on the whole training side"
 
     again = submit(head, environment, "python", "-m", "orchestrator", "sweep", str(space))
     assert again.returncode == 0 and "0 fold runs trained" in again.stdout

@@ -85,7 +85,7 @@ def test_a_searcher_whose_budget_is_spent_asks_for_nothing_and_a_resume_knows_it
     searcher = StudySearcher(study, Ledger(space.budget, space.resources, study.spent()))
     assert searcher.suggest("a")["number"] == 0
     report = {"value": 50.0, "fold_runs": 1, "results": ["f00d"], "cached": False, "seconds": 4000.0, "gpus": 1.0}
-    searcher.fold_done("a", {**report, "peak_bytes": 0, "device_bytes": 0})
+    searcher.fold_done("a", {**report, "cost": 0.0, "peak_bytes": 0, "device_bytes": 0})
     searcher.on_trial_complete("a", {})
     assert searcher.suggest("b") == Searcher.FINISHED and searcher.limit is not None
     again = Study(space, settings, 5)
