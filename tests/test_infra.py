@@ -100,7 +100,7 @@ def test_scripts_and_ray_up_authenticate():
     for name in ("start-ray.sh", "submit.sh"):
         text = (INFRA / name).read_text()
         assert text.index("export RAY_AUTH_MODE=token") < min(
-            m.start() for m in re.finditer(r"(?m)^ *(?:exec )?ray ", text)
+            m.start() for m in re.finditer(r"(?m)^ *(?:exec |\{ )?ray ", text)
         )
     config = load("ray-cluster.yaml")
     for command in config["head_start_ray_commands"] + config["worker_start_ray_commands"]:
