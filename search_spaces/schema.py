@@ -94,7 +94,7 @@ class Resources(Section):
 
     cpus: float = Field(default=1, gt=0)
     gpus: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
-        default=0, description="auto: a whole GPU, until the memory that such a run takes is known"
+        default=0.0, description="auto: a whole GPU, until the memory that such a run takes is known"
     )
     concurrent_trials: int | None = Field(default=None, ge=1, description="as many as fit the cluster if not given")
 
