@@ -6,39 +6,18 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from feature_store.datasets.audio_header import read_header
 from feature_store.errors import UserError
-from feature_store.pieces import cut_pieces
-from feature_store.waveform import augment, generator_of
+from feature_store.features.spec import Spec
+from feature_store.pieces import cut_pieces, slice_pieces
+from feature_store.waveform import augment, generator_of, white_noise
 from feature_store.wavelet import denoised
 
 FILTER_ORDER = 5
 LARGEST_TERM = 2_000  # of the ratio of two rates: the resampler's filters grow with its square
-
-
-class Length(Protocol):
-    """What `cut_cycles` and `with_copies` need of a feature's spec."""
-
-    @property
-    def sample_rate(self) -> int: ...
-    @property
-    def samples(self) -> int: ...
-    @property
-    def fade_seconds(self) -> float: ...
-    @property
-    def pad(self) -> str: ...
-    @property
-    def denoise(self) -> float: ...
-    @property
-    def keep(self) -> str: ...
-    @property
-    def copies(self) -> int: ...
-    @property
-    def copy_of(self) -> str: ...
 
 
 def decode(path: Path) -> tuple[np.ndarray, int]:
@@ -149,7 +128,7 @@ def fit_length(cycle: np.ndarray, samples: int, pad: str, fade_samples: int, kee
     return fade(np.tile(cycle, math.ceil(samples / length))[:samples], fade_samples, start=False)
 
 
-def fit(cycle: np.ndarray, spec: Length) -> np.ndarray:
+def fit(cycle: np.ndarray, spec: Spec) -> np.ndarray:
     """A cycle as a feature takes it: at the spec's length, or with ``stretch`` at its own, cut if longer.
 
     ``augment`` fills it with augmented copies of itself, each changed by one operator of `waveform` and thus not
@@ -167,29 +146,52 @@ def fit(cycle: np.ndarray, spec: Length) -> np.ndarray:
     return fit_length(cycle, spec.samples, spec.pad, fade_samples, spec.keep)
 
 
-def cut_cycles(waveform: np.ndarray, spans: Sequence[tuple[float, float]], spec: Length) -> list[np.ndarray]:
+def cut_cycles(waveform: np.ndarray, spans: Sequence[tuple[float, float]], spec: Spec) -> list[np.ndarray]:
     """Cycles of a recording as a feature takes them, each ``[samples]`` float32: of one length unless stretched.
 
     Raises:
         UserError: as `cut`.
     """
-    cycles = [cut(waveform, *span, spec.sample_rate) for span in spans]
-    if spec.denoise:
-        cycles = [denoised(cycle, spec.denoise) for cycle in cycles]
-    return [fit(cycle, spec) for cycle in cycles]
+    return [fit(_cut_denoised(waveform, span, spec), spec) for span in spans]
 
 
-def with_copies(cycle: np.ndarray, spec: Length) -> list[np.ndarray]:
+def cut_cycle_pieces(
+    waveform: np.ndarray, span: tuple[float, float], spec: Spec
+) -> tuple[list[np.ndarray], list[float]]:
+    """One cycle of a recording in pieces as a feature takes them, and the seconds of each that are its own sound.
+
+    A cycle that is not longer than the feature is one piece, as from `cut_cycles`. A longer one is cut by
+    `slice_pieces`, and the last piece, which alone is shorter than the feature, is fitted as a short cycle is.
+
+    Raises:
+        UserError: as `cut`.
+    """
+    *whole, last = slice_pieces(_cut_denoised(waveform, span, spec), spec.samples)
+    pieces = [*whole, fit(last, spec)]
+    return pieces, [spec.seconds] * len(whole) + [len(last) / spec.sample_rate]
+
+
+def with_copies(cycle: np.ndarray, spec: Spec) -> list[np.ndarray]:
     """A fitted cycle and after it the spec's augmented copies, each changed by one operator of `waveform`.
 
     With `copy_of` previous a copy is made of the one before it and fitted again, which repeats the fade at its end.
     With `cycle` it is made of the cycle itself and, where the operator has shortened it, filled up on a random side.
+    With `copy_by` noise it is the cycle and white noise, or by the complement of `noise_chance` the cycle alone.
     What is drawn depends on the cycle alone.
     """
-    rng, versions = generator_of(cycle, "copies"), [cycle]
+    parts = 8 if spec.copy_by == "noise" else 1  # who gets noise has to be many throws, and levels are soon alike
+    rng, versions = generator_of(cycle, "copies", parts), [cycle]
     for _ in range(spec.copies):
-        if spec.copy_of == "cycle":
+        if spec.copy_by == "noise":
+            noisy = rng.random() < spec.noise_chance
+            versions.append(white_noise(cycle, spec.noise_sigma, rng) if noisy else cycle)
+        elif spec.copy_of == "cycle":
             versions.append(cut_pieces(augment(cycle, spec.sample_rate, rng), spec.samples, rng)[0])
         else:
             versions.append(fit(augment(versions[-1], spec.sample_rate, rng), spec))
     return versions
+
+
+def _cut_denoised(waveform: np.ndarray, span: tuple[float, float], spec: Spec) -> np.ndarray:
+    cycle = cut(waveform, *span, spec.sample_rate)
+    return denoised(cycle, spec.denoise) if spec.denoise else cycle

@@ -85,6 +85,7 @@ class AuditReport(BaseModel):
     """Everything that `lungtune data check` says.
 
     Attributes:
+        stands_in: what is counted as a patient where the corpus names none; else empty.
         complete: whether every listed recording is here and good.
         audio: whether there is audio, or annotations alone.
         totals: label counts of all cycles; a cycle without a label of a task is counted under ``unlabelled``.
@@ -94,6 +95,7 @@ class AuditReport(BaseModel):
 
     dataset: str
     root: str
+    stands_in: str
     synthetic: bool
     audio: bool
     complete: bool
@@ -117,8 +119,8 @@ class AuditReport(BaseModel):
     def completeness(self) -> str:
         """`complete: all 920` or `partial: 199 of 920`."""
         if self.complete:
-            return f"complete: all {self.recordings}"
-        return f"partial: {self.recordings} of {self.recordings_listed}"
+            return f"complete: all {self.recordings:,}"
+        return f"partial: {self.recordings:,} of {self.recordings_listed:,}"
 
 
 def audit(corpus: Corpus) -> AuditReport:
@@ -143,6 +145,7 @@ def audit(corpus: Corpus) -> AuditReport:
     return AuditReport(
         dataset=corpus.name,
         root=str(corpus.root),
+        stands_in=corpus.stands_in,
         audio=any(recording.audio for recording in corpus.recordings),
         complete=0 < corpus.recordings_listed <= len(corpus.recordings),
         totals=_labels(corpus, cycles.values()),

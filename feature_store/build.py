@@ -25,6 +25,7 @@ from feature_store.datasets.base import Corpus, Problem, Recording
 from feature_store.errors import UserError
 from feature_store.features import Spec
 from feature_store.manifest import Manifest, Part, RecordingEntry, recording_key
+from feature_store.metrics import USUAL
 from feature_store.parts import keep_rows, write_part
 from feature_store.storage import HALF_WRITTEN, Storage, open_storage
 from feature_store.store import EVENTS, FeatureStore
@@ -271,6 +272,7 @@ def _commit(
     for split in corpus.splits().values():
         storage.write(f"{name}/splits/{split.name}.parquet", _parquet(split.restrict(ids).table))
     about = {"name": name, "classes": {task: list(names) for task, names in corpus.classes.items()}}
+    about["metrics"] = {task: corpus.metrics.get(task, USUAL) for task in corpus.classes}
     about |= corpus.summary() | {"recordings": len(entries), "cycles": len(cycles)}
     storage.write(f"{name}/dataset.json", json.dumps(about, indent=1).encode())
     storage.write(f"{folder}/spec.json", json.dumps(spec.model_dump(mode="json"), indent=1).encode())

@@ -16,13 +16,20 @@ def fill_either_side(piece: np.ndarray, samples: int, rng: np.random.Generator) 
     return tiled[-samples:] if rng.integers(2) else tiled[:samples]
 
 
-def cut_pieces(cycle: np.ndarray, samples: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """A cycle as pieces of `samples`: one if it is not longer, else one every half length, and what is left at the end.
+def slice_pieces(cycle: np.ndarray, samples: int) -> list[np.ndarray]:
+    """A cycle as pieces of its own sound: itself if it is not longer than `samples`, else one every half length.
 
-    Consecutive pieces share half of their sound. The last one begins half a length after the last whole one, and is
-    filled up by `fill_either_side`, as a short cycle is.
+    Consecutive pieces share half of their sound. The last one is what is left from half a length after the last whole
+    one, and shorter than `samples`, but not than half of them.
     """
+    if len(cycle) <= samples:
+        return [cycle]
     step = samples // 2
-    starts = range(0, max(0, len(cycle) - samples + 1), step) if len(cycle) > samples else range(0)
-    pieces = [cycle[start : start + samples] for start in starts]
-    return [*pieces, fill_either_side(cycle[len(starts) * step :], samples, rng)]
+    starts = range(0, len(cycle) - samples + 1, step)
+    return [*(cycle[start : start + samples] for start in starts), cycle[len(starts) * step :]]
+
+
+def cut_pieces(cycle: np.ndarray, samples: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """The pieces of `slice_pieces`, all of `samples`: the last one is filled up by `fill_either_side`."""
+    *whole, last = slice_pieces(cycle, samples)
+    return [*whole, fill_either_side(last, samples, rng)]

@@ -176,14 +176,15 @@ def select_devices(split: SplitTable, cycles: pa.Table, devices: Collection[str]
     Raises:
         UserError: a side of a fold would be empty (no LittC2SE recording is in the official test set, for one).
     """
-    columns = zip(cycles["cycle_id"].to_pylist(), cycles["device"].to_pylist(), strict=True)
-    selected = split.restrict({cycle_id for cycle_id, device in columns if device in set(devices)})
+    device_of = dict(zip(cycles["cycle_id"].to_pylist(), cycles["device"].to_pylist(), strict=True))
+    selected = split.restrict({cycle_id for cycle_id, device in device_of.items() if device in set(devices)})
     for fold in split.folds():
         for side in SIDES:
             if not selected.side(fold, side):
-                names = ", ".join(sorted(devices))
-                where = f"split '{split.name}', fold {fold}"
-                raise UserError(f"the {side} side has no cycle recorded with {names}", where=where)
+                what = f"the {side} side has no cycle recorded with {', '.join(sorted(devices))}"
+                there = sorted({device_of[cycle_id] for cycle_id in split.side(fold, side) if cycle_id in device_of})
+                hint = f"on that side are: {', '.join(there) or 'none'}"
+                raise UserError(what, where=f"split '{split.name}', fold {fold}", hint=hint)
     return selected
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import io
 import json
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.errors import UserError, nearest
+from feature_store.feature_cache import PARTIAL, SCALARS, hold
 from feature_store.features import NAMED, Spec
 from feature_store.manifest import VERSION as MANIFEST_VERSION
 from feature_store.manifest import Manifest, recording_key
@@ -26,7 +26,6 @@ from feature_store.storage import Storage, open_storage
 VERSION = 1
 MARK = "store.json"
 EVENTS = pa.schema([("recording", pa.string()), ("start", pa.float64()), ("end", pa.float64()), ("kind", pa.string())])
-SCALARS = ".scalars.npy"  # beside a mapped feature
 INNER = re.compile(r"^(?P<outer>.+)-inner(?P<folds>\d+)$")
 
 
@@ -94,7 +93,7 @@ class FeatureStore:
         return sorted({key.split("/")[0] for key in self.storage.list("") if key.endswith("/dataset.json")})
 
     def dataset(self, name: str) -> dict[str, Any]:
-        """What a dataset is: classes by task, recordings at hand and listed, whether it is synthetic.
+        """What a dataset is: classes and metric by task, recordings at hand and listed, whether it is synthetic.
 
         Raises:
             UserError: it has not been built.
@@ -236,21 +235,16 @@ class FeatureStore:
 
     def _map(self, dataset: str, manifest: Manifest, folder: Path) -> Features:
         self._check_fresh(dataset, manifest)
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{manifest.feature_id}-{manifest.content_hash}.npy"
-        names = path.with_suffix(".json")
-        if not path.exists():
-            with (folder / f".{path.stem}.lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                if not path.exists():
-                    self._write_array(dataset, manifest, path, names)
+        hold(path, lambda: self._write_array(dataset, manifest, path))
+        ids = json.loads(path.with_suffix(".json").read_text())
         scalars = np.load(path.with_suffix(SCALARS), mmap_mode="r") if manifest.scalars else None
-        return Features(json.loads(names.read_text()), np.load(path, mmap_mode="r"), manifest.content_hash, scalars)
+        return Features(ids, np.load(path, mmap_mode="r"), manifest.content_hash, scalars)
 
-    def _write_array(self, dataset: str, manifest: Manifest, path: Path, names: Path) -> None:
+    def _write_array(self, dataset: str, manifest: Manifest, path: Path) -> None:
         """Lay a feature out as one file in the order of its cycle ids, scalars in another; the values appear last."""
         folder = f"{dataset}/features/{manifest.feature_id}"
-        temporary = path.with_suffix(".partial")
+        temporary = path.with_suffix(PARTIAL)
         array = np.lib.format.open_memmap(
             temporary, mode="w+", dtype=manifest.dtype, shape=(manifest.rows, *manifest.shape)
         )
@@ -276,7 +270,7 @@ class FeatureStore:
         del array
         if manifest.scalars:
             np.save(path.with_suffix(SCALARS), scalars)
-        names.write_text(json.dumps(ids))
+        path.with_suffix(".json").write_text(json.dumps(ids))
         temporary.chmod(0o444)
         temporary.replace(path)
 

@@ -1,4 +1,4 @@
-"""Five small changes of a cycle's sound: noise, speed, loudness, vocal tract length and pitch.
+"""Five small changes of a cycle's sound (noise, speed, loudness, vocal tract length and pitch), and white noise.
 
 Zones and ranges are those that Patch-Mix CL and CycleGuardian give nlpaug. Each takes a waveform
 ``[samples]`` float32, its rate in Hz and a generator, and returns a new float32 waveform: finite for finite input,
@@ -84,13 +84,24 @@ def augment(waveform: np.ndarray, rate: int, rng: np.random.Generator) -> np.nda
     return operators[rng.integers(len(operators))](waveform, rate, rng)
 
 
-def generator_of(cycle: np.ndarray, purpose: str) -> np.random.Generator:
+def white_noise(waveform: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
+    """Gaussian noise of one deviation over all of a waveform ``[samples]``, silence too: float32, the same length.
+
+    What crnn-audio-classification adds, with a sigma of 0.001. The level is absolute, unlike that of `noise`: a
+    waveform of level r is then 20 log10(r / sigma) dB above it.
+    """
+    return (waveform + sigma * rng.standard_normal(len(waveform))).astype(np.float32)
+
+
+def generator_of(cycle: np.ndarray, purpose: str, parts: int = 1) -> np.random.Generator:
     """The dice of a cycle: the same wherever and in whatever order cycles are computed, in a build as in inference.
 
-    Seeded by the purpose, the length and the level to two digits. The samples themselves would not do: resampling
-    rounds their last bits differently on other processors. Cycles that share a seed by chance do no harm.
+    Seeded by the purpose, the length and the level to two digits, of the whole or of each of so many parts. The
+    samples themselves would not do: resampling rounds their last bits differently on other processors. Cycles that
+    share a seed by chance do no harm, and eight parts make them rare.
     """
-    text = f"{purpose}\n{len(cycle)}\n{level(cycle):.1e}"
+    levels = [f"{level(part):.1e}" for part in np.array_split(cycle, max(1, min(parts, len(cycle))))]
+    text = "\n".join([purpose, str(len(cycle)), *levels])
     return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))
 
 

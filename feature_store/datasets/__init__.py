@@ -13,7 +13,7 @@ from feature_store.errors import UserError, nearest
 
 ENTRY_POINTS = "lungtune.corpora"
 
-__all__ = ["CORPORA", "Corpus", "Cycle", "Problem", "Recording", "open_corpus"]
+__all__ = ["CORPORA", "Corpus", "Cycle", "Problem", "Recording", "corpus_class", "open_corpus"]
 
 
 def _own_corpora() -> dict[str, type[Corpus]]:
@@ -35,11 +35,20 @@ def open_corpus(name: str, root: str | Path) -> Corpus:
     Raises:
         UserError: no such corpus, no such folder, or nothing of this corpus in it.
     """
-    corpus = CORPORA.get(name) or _installed_corpus(name)
+    corpus = corpus_class(name)
     root = Path(root).expanduser()
     if not root.is_dir():
         raise UserError("is a file, not a folder" if root.exists() else "there is no such folder", where=str(root))
     return corpus(root.resolve())
+
+
+def corpus_class(name: str) -> type[Corpus]:
+    """The adapter of the corpus `name`, of this package or installed.
+
+    Raises:
+        UserError: no such corpus.
+    """
+    return CORPORA.get(name) or _installed_corpus(name)
 
 
 def _installed_corpus(name: str) -> type[Corpus]:

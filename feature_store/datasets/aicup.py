@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
 from pathlib import Path
+from types import ModuleType
 from typing import ClassVar
 
 from feature_store.datasets import aicup_table as table
-from feature_store.datasets.audio_header import read_header
-from feature_store.datasets.base import Contest, Corpus, Cycle, Problem, Recording
+from feature_store.datasets.base import Contest
+from feature_store.datasets.clip_list import Clip, ClipCorpus, audio_of
 from feature_store.errors import UserError
+from feature_store.metrics import Metric
 from feature_store.splits import SplitTable, inner_folds
 
 TASK = "voice5"
@@ -23,8 +23,8 @@ CONTEST = (
 )
 
 
-class AiCupCorpus(Corpus):
-    """The contest's three folders, each a list (CSV) and a folder of WAV files: training, public and private.
+class AiCupCorpus(ClipCorpus):
+    """The contest's three folders, each a list (CSV) and a folder of WAV or FLAC files: training, public and private.
 
     Their names may have blanks for underscores. A clip is a `Recording` of one cycle, its 44 medical numbers are the
     recording's `table`, and its ID stands in for the patient: the lists name no patients. The classes are those of the
@@ -35,13 +35,20 @@ class AiCupCorpus(Corpus):
     classes: ClassVar[dict[str, tuple[str, ...]]] = {
         TASK: ("normal", "phonotrauma", "incomplete_closure", "vocal_palsy", "neoplasm")
     }
+    metrics: ClassVar[dict[str, Metric]] = {TASK: "uar"}
+    table_format: ClassVar[ModuleType | None] = table
+    stands_in = "an ID"
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self.recordings, self.problems = [], []
-        self._list, self._folder = _places(self.root, *TRAINING)
-        self._rows = table.read_list(self._list, labelled=True)
-        self._scan()
+        listed, folder = _places(self.root, *TRAINING)
+        self._rows = table.read_list(listed, labelled=True)
+        clips = [
+            Clip(row.name, row.name, row.code, row.line, patient=row.name, table=row.numbers, doubts=row.doubts)
+            for row in self._rows
+        ]
+        self._take(clips, (listed, folder), TASK, CODES)
 
     @property
     def recordings_listed(self) -> int:
@@ -72,44 +79,14 @@ class AiCupCorpus(Corpus):
         for place in CONTEST:
             listed, folder = _places(self.root, *place)
             for row in table.read_list(listed, labelled=False):
-                audio, where = folder / f"{row.name}.wav", f"{listed}:{row.line}"
+                audio, where = audio_of(folder, row.name), f"{listed}:{row.line}"
                 if row.name in tables:
                     raise UserError(f"'{row.name}' stands twice", where=where, hint="keep one row of it")
-                if not audio.is_file():
+                if audio is None:
                     raise UserError(f"there is no clip of '{row.name}' in {folder}", where=where, hint="copy it there")
                 clips.append((row.name, audio))
                 tables[row.name] = row.numbers
         return Contest(columns=None, clips=tuple(clips), codes={TASK: CODES}, tables=tables)
-
-    # --- within ---
-
-    def _scan(self) -> None:
-        listed = Counter(row.name for row in self._rows)
-        for row in self._rows:
-            where, audio = f"{self._list}:{row.line}", self._folder / f"{row.name}.wav"
-            if listed[row.name] > 1:
-                self._refuse(where, f"'{row.name}' stands in the list {listed[row.name]} times", "keep one row of it")
-            elif row.code not in CODES:
-                self._refuse(where, f"the class of '{row.name}' is '{row.code}'", "it must be 1, 2, 3, 4 or 5")
-            elif not audio.is_file():
-                self._refuse(where, f"there is no {audio.name} of '{row.name}'", f"copy it into {self._folder.name}/")
-            else:
-                self.problems += [Problem("warning", where, doubt) for doubt in row.doubts]
-                self._read(row, audio)
-        self.recordings.sort(key=lambda recording: recording.name)
-
-    def _read(self, row: table.Row, audio: Path) -> None:
-        header, problems = read_header(audio)
-        self.problems += problems
-        if header is None or any(problem.severity == "error" for problem in problems):
-            return
-        label, place = CODES.index(row.code), (row.name, "", "", "")
-        cycle = Cycle(f"{row.name}#000", row.name, *place, 0.0, header.seconds, {TASK: label})
-        content = hashlib.sha256(f"{label} {header.seconds!r} {row.numbers!r}".encode()).hexdigest()
-        self.recordings.append(Recording(row.name, *place, audio, self._list, (cycle,), content, table=row.numbers))
-
-    def _refuse(self, where: str, what: str, hint: str) -> None:
-        self.problems.append(Problem("error", where, what, hint))
 
 
 def _places(root: Path, folder: str, listed: str, clips: str) -> tuple[Path, Path]:

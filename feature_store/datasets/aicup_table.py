@@ -6,13 +6,13 @@ same order, whatever stands in it. One column a category that happens to occur, 
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from feature_store.datasets.clip_list import read_rows
 from feature_store.errors import UserError
 
 ID, LABEL = "ID", "Disease category"
@@ -64,17 +64,8 @@ def read_list(path: Path, *, labelled: bool) -> list[Row]:
     Raises:
         UserError: there is no such list, it is no CSV, a column is missing, it has no row, or an ID is no file name.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            fields = {str(name).strip() for name in reader.fieldnames or []}
-            lines = [(reader.line_num, _stripped(row)) for row in reader]
-    except FileNotFoundError:
-        raise UserError(
-            "there is no such list", where=str(path), hint="copy the contest's lists with its folders"
-        ) from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot be read as CSV: {error}", where=str(path)) from error
+    columns, lines = read_rows(path)
+    fields = set(columns)
     wanted = [ID, *NUMBERS, *CATEGORIES, *([LABEL] if labelled else [])]
     if missing := [name for name in wanted if name.strip() not in fields]:
         hint = f"the list has {', '.join(sorted(fields)) or 'no header'}"
@@ -126,8 +117,3 @@ def _number(text: str) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
-
-
-def _stripped(row: Mapping[str | None, str | list[str] | None]) -> dict[str, str]:
-    """A row of text by stripped name; cells beyond the header are dropped, those that a short row lacks are empty."""
-    return {str(name).strip(): (value or "").strip() for name, value in row.items() if not isinstance(value, list)}

@@ -31,7 +31,7 @@ def read_header(path: Path) -> tuple[AudioHeader | None, list[Problem]]:
     """Read the header, and the last sample, of a WAV or FLAC file.
 
     Returns:
-        The header, None where the file is not audio, and what is wrong with the file: empty, not audio,
+        The header, None where the file cannot be used, and what is wrong with the file: empty, not audio,
         truncated, more than one channel, a sample format of less than 16 bit, a rate below 4 kHz (a warning).
     """
     import soundfile
@@ -53,17 +53,17 @@ def read_header(path: Path) -> tuple[AudioHeader | None, list[Problem]]:
     if declared and declared[0] > declared[1]:
         missing = 1 - declared[1] / declared[0]
         what = f"the file is truncated: its header declares {declared[0]:,} bytes of sound, {declared[1]:,} are there"
-        return header, problem(f"{what} ({missing:.0%} missing)", "copy or download it again")
+        return None, problem(f"{what} ({missing:.0%} missing)", "copy or download it again")
     if header.frames == 0:
-        return header, problem("holds no sound (0 samples)", "copy or download it again")
+        return None, problem("holds no sound (0 samples)", "copy or download it again")
     if not last_is_readable:
-        return header, problem("the file is truncated: its last sample cannot be read", "copy or download it again")
+        return None, problem("the file is truncated: its last sample cannot be read", "copy or download it again")
     if header.channels != 1:
         hint = "mix it down, or keep the channel of the chest piece: sox in.wav -c 1 out.wav"
-        return header, problem(f"has {header.channels} channels; recordings are mono", hint)
+        return None, problem(f"has {header.channels} channels; recordings are mono", hint)
     if header.sample_format not in SAMPLE_FORMATS:
         hint = "16, 24 and 32 bit PCM and float can be read"
-        return header, problem(f"has samples of format {header.sample_format}", hint)
+        return None, problem(f"has samples of format {header.sample_format}", hint)
     if header.rate < LOWEST_RATE:
         what = f"is sampled at {header.rate} Hz; lung sounds reach up to 2 kHz and need at least {LOWEST_RATE} Hz"
         return header, [Problem("warning", str(path), what)]

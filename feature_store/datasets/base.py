@@ -6,11 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import pyarrow as pa
 
 from feature_store.errors import UserError
+from feature_store.metrics import Metric
 from feature_store.splits import SplitTable
 
 SYNTHETIC_MARK = "SYNTHETIC"
@@ -130,6 +132,9 @@ class Corpus(ABC):
     Attributes:
         name: the word on the command line and the folder in the store.
         classes: class names of each task; the class index of a label points into them, index 0 is the normal class.
+        metrics: what a task's published results are ranked by, where it is not `icbhi4`.
+        table_format: what reads the lists of its recordings' tables (see `feature_store.recording_tables`); or none.
+        stands_in: what is taken for a patient in a corpus that names none, as in "a source recording".
         root: the folder that was opened.
         recordings: the good recordings, sorted by name.
         problems: everything that is wrong, in the order it was found.
@@ -137,6 +142,9 @@ class Corpus(ABC):
 
     name: ClassVar[str]
     classes: ClassVar[dict[str, tuple[str, ...]]]
+    metrics: ClassVar[dict[str, Metric]] = {}
+    table_format: ClassVar[ModuleType | None] = None
+    stands_in: ClassVar[str] = ""
     root: Path
     recordings: list[Recording]
     problems: list[Problem]
@@ -195,6 +203,10 @@ class Corpus(ABC):
     def events(self) -> list[Event]:
         """Annotated sounds within the good recordings; most corpora have none."""
         return []
+
+    def _refuse(self, where: str | Path, what: str, hint: str) -> None:
+        """Name what leaves a recording out."""
+        self.problems.append(Problem("error", str(where), what, hint))
 
     def summary(self) -> dict[str, Any]:
         """Size of the corpus: recordings at hand and listed, patients, cycles, and whether it is synthetic."""

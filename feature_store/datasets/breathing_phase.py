@@ -6,22 +6,20 @@ Nobody says which recordings are of one patient, so the recording stands in for 
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections import Counter
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from feature_store.datasets import breathing_phase_format as formats
-from feature_store.datasets.audio_header import read_header
-from feature_store.datasets.base import Contest, Corpus, Cycle, Problem, Recording, SideCounts, SideKey
+from feature_store.datasets.base import Contest, SideCounts, SideKey
+from feature_store.datasets.clip_list import ClipCorpus, audio_of
 from feature_store.errors import UserError
+from feature_store.metrics import Metric
 from feature_store.splits import SplitTable, hold_out_patients
 
 TASK = "phase2"
-AUDIO_SUFFIXES = (".wav", ".flac")
 TEST_SHARE, SPLIT_SEED = 0.2, 42
 
 PUBLISHED: dict[SideKey, SideCounts] = {
@@ -31,7 +29,7 @@ PUBLISHED: dict[SideKey, SideCounts] = {
 COMPLETE = 4000  # clips
 
 
-class BreathingPhaseCorpus(Corpus):
+class BreathingPhaseCorpus(ClipCorpus):
     """`train.csv` and its clips in `train/`, as WAV or FLAC; `test.csv` and `test/` where they are.
 
     Names are understood in both styles: `steth_20180814_09_37_11_I_004`, with the class in it, whose file leaves the
@@ -43,16 +41,18 @@ class BreathingPhaseCorpus(Corpus):
 
     name = "breathing-phase"
     classes: ClassVar[dict[str, tuple[str, ...]]] = {TASK: ("inhale", "exhale")}
+    metrics: ClassVar[dict[str, Metric]] = {TASK: "accuracy"}
+    stands_in = "a source recording"
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self.recordings, self.problems = [], []
-        self._clips, found = formats.read_labels(self.root / formats.TRAIN_LIST)
+        listed, folder = self.root / formats.TRAIN_LIST, self.root / "train"
+        self._clips, found = formats.read_labels(listed)
         self.problems += found
-        self._folder = self.root / "train"
-        if not self._folder.is_dir():
-            raise UserError("there is no folder of clips", where=str(self._folder), hint="copy train/ beside train.csv")
-        self._scan()
+        if not folder.is_dir():
+            raise UserError("there is no folder of clips", where=str(folder), hint="copy train/ beside train.csv")
+        self._take(self._clips, (listed, folder), TASK, formats.CODES)
 
     @property
     def recordings_listed(self) -> int:
@@ -93,50 +93,11 @@ class BreathingPhaseCorpus(Corpus):
         names = formats.read_ids(where)
         clips = []
         for row, name in enumerate(names, start=2):
-            audio = _audio(self.root / "test", formats.stem_of(name))
+            audio = audio_of(self.root / "test", formats.stem_of(name))
             if audio is None:
                 hint = "copy test/ beside test.csv"
                 raise UserError(
                     f"there is no clip of '{name}' in {self.root / 'test'}", where=f"{where}:{row}", hint=hint
                 )
             clips.append((name, audio))
-        return Contest(columns=formats.SUBMISSION, clips=tuple(clips), codes={TASK: tuple(formats.CODES)})
-
-    # --- within ---
-
-    def _scan(self) -> None:
-        listed = Counter(clip.name for clip in self._clips)
-        for clip in self._clips:
-            where = f"{self.root / formats.TRAIN_LIST}:{clip.row}"
-            if listed[clip.name] > 1:
-                self._refuse(
-                    where, f"'{clip.listed}' stands in the list {listed[clip.name]} times", "keep one row of it"
-                )
-            elif clip.label is None:
-                known = " or ".join(formats.CODES)
-                self._refuse(where, f"the class of '{clip.listed}' is '{clip.code}'", f"it must be {known}")
-            elif (audio := _audio(self._folder, clip.name)) is None:
-                self._refuse(where, f"there is no {clip.name}.wav or .flac of '{clip.listed}'", "copy it into train/")
-            else:
-                self._read(clip, audio)
-        self.recordings.sort(key=lambda recording: recording.name)
-
-    def _read(self, clip: formats.Clip, audio: Path) -> None:
-        header, problems = read_header(audio)
-        self.problems += problems
-        if header is None or any(problem.severity == "error" for problem in problems):
-            return
-        source, device = formats.source_of(clip.name), clip.name.split("_", 1)[0]
-        place = (source, device, "", "")
-        cycle = Cycle(f"{clip.name}#000", clip.name, *place, 0.0, header.seconds, {TASK: clip.label})
-        content = hashlib.sha256(f"{clip.label} {header.seconds!r}".encode()).hexdigest()
-        annotation = self.root / formats.TRAIN_LIST
-        self.recordings.append(Recording(clip.name, *place, audio, annotation, (cycle,), content))
-
-    def _refuse(self, where: str, what: str, hint: str) -> None:
-        self.problems.append(Problem("error", where, what, hint))
-
-
-def _audio(folder: Path, name: str) -> Path | None:
-    found = (folder / f"{name}{suffix}" for suffix in AUDIO_SUFFIXES)
-    return next((path for path in found if path.is_file()), None)
+        return Contest(columns=formats.SUBMISSION, clips=tuple(clips), codes={TASK: formats.CODES})

@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from feature_store.datasets.base import Problem
+from feature_store.datasets.clip_list import Clip, read_rows
 from feature_store.errors import UserError
 
 TRAIN_LIST, TEST_LIST = "train.csv", "test.csv"
 LABEL_COLUMNS = (("ID", "Target"), ("file_name", "label"))
 ID_COLUMNS = ("ID", "file_name")
 SUBMISSION = ("ID", "Target")
-CODES = {"I": 0, "E": 1}  # inhale, exhale: the class numbers
+CODES = ("I", "E")  # inhale, exhale: of the classes in their order
 WITH_CLASS = re.compile(r"^(?P<source>.+)_[IE]_(?P<number>\d+)$")
 CLIP = re.compile(r"^(?P<source>.+)_(?P<number>\d+)$")
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A row of `train.csv`.
-
-    Attributes:
-        listed: the clip as the list names it.
-        name: the stem of its audio file.
-        code: its class as the list has it.
-        label: class number; None for a code that is none.
-        row: in the file, the header being row 1.
-    """
-
-    listed: str
-    name: str
-    code: str
-    label: int | None
-    row: int
 
 
 def stem_of(listed: str) -> str:
@@ -61,18 +41,20 @@ def read_labels(path: Path) -> tuple[list[Clip], list[Problem]]:
     Raises:
         UserError: there is no such list, a column is missing, or it has no row.
     """
-    fields, rows = _read(path)
+    fields, rows = read_rows(path)
     pair = next((pair for pair in LABEL_COLUMNS if set(pair) <= set(fields)), None)
     if pair is None:
         known = " or ".join(f"{name}, {label}" for name, label in LABEL_COLUMNS)
         raise UserError(f"its columns are {', '.join(fields) or 'none'}", where=str(path), hint=f"it needs {known}")
     clips, problems = [], []
     for number, row in rows:
-        listed, code = ((row[column] or "").strip() for column in pair)
+        listed, code = (row[column] for column in pair)
         if not _plain(listed):
             problems.append(Problem("error", f"{path}:{number}", f"'{listed}' is no clip's name", "correct the row"))
             continue
-        clips.append(Clip(listed, stem_of(listed), code, CODES.get(code), number))
+        name = stem_of(listed)
+        source = source_of(name)
+        clips.append(Clip(name, listed, code, number, patient=source, device=name.split("_", 1)[0]))
     if not clips:
         raise UserError("it lists no clip", where=str(path), hint="copy it again")
     return clips, problems
@@ -84,13 +66,13 @@ def read_ids(path: Path) -> list[str]:
     Raises:
         UserError: there is no such list, its column is missing, it has no row, or a name is none or stands twice.
     """
-    fields, rows = _read(path)
+    fields, rows = read_rows(path)
     column = next((name for name in ID_COLUMNS if name in fields), None)
     if column is None:
         raise UserError(f"its columns are {', '.join(fields) or 'none'}", where=str(path), hint="it needs ID")
     names: dict[str, int] = {}
     for number, row in rows:
-        name = (row[column] or "").strip()
+        name = row[column]
         if not _plain(name):
             raise UserError(f"'{name}' is no clip's name", where=f"{path}:{number}", hint="correct the row")
         if name in names:
@@ -104,16 +86,3 @@ def read_ids(path: Path) -> list[str]:
 def _plain(name: str) -> bool:
     """Whether it names a file of the folder, and nothing outside of it."""
     return bool(name) and "/" not in name and "\\" not in name and not name.startswith(".")
-
-
-def _read(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Column names, and each row with its number."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            rows = [(reader.line_num, row) for row in reader]
-            return [name.strip() for name in reader.fieldnames or []], rows
-    except FileNotFoundError:
-        raise UserError("there is no such list", where=str(path), hint="give the folder that holds it") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot be read as CSV: {error}", where=str(path)) from error

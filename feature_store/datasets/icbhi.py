@@ -220,7 +220,7 @@ class IcbhiCorpus(Corpus):
         rows: list[formats.AnnotationRow] = []
         if audio:
             header, found = read_header(audio)
-            seconds = header.seconds if header and not _errors(found) else None
+            seconds = header.seconds if header else None
             problems += found
         elif self.has_audio:
             problems.append(Problem("error", where, f"there is no audio {spelling}.wav or .flac", "download it again"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -18,9 +18,10 @@ from feature_store.features.spec import Spec
 
 __all__ = ["NAMED", "FeatureSpec", "Spec", "resolve_feature"]
 
-FeatureSpec = Annotated[
-    FbankSpec | HybridSpec | MelSpec | MelDbSpec | MfccSpec | Phase9Spec, Field(discriminator="kind")
-]
+AnySpec = FbankSpec | HybridSpec | MelSpec | MelDbSpec | MfccSpec | Phase9Spec
+FeatureSpec = Annotated[AnySpec, Field(discriminator="kind")]
+
+KINDS: dict[str, type[Spec]] = {spec.model_fields["kind"].default: spec for spec in get_args(AnySpec)}
 
 NAMED: dict[str, Spec] = {
     "fbank": FbankSpec(),
@@ -47,15 +48,15 @@ def resolve_feature(value: Any) -> Spec:
         if value not in NAMED:
             raise UserError(f"unknown feature '{value}'", where="feature", hint=nearest(value, NAMED))
         return NAMED[value]
-    kinds = {spec.kind: type(spec) for spec in NAMED.values()}
     if not isinstance(value, Mapping) or "kind" not in value:
         raise UserError(f"{value!r} is no feature", where="feature", hint=f"a name ({', '.join(NAMED)}) or a mapping")
-    if value["kind"] not in kinds:
-        raise UserError(f"unknown kind '{value['kind']}'", where="feature", hint=nearest(str(value["kind"]), kinds))
-    known = kinds[value["kind"]].model_fields
+    kind = str(value["kind"])
+    if kind not in KINDS:
+        raise UserError(f"unknown kind '{kind}'", where="feature", hint=nearest(kind, KINDS))
+    known = KINDS[kind].model_fields
     for key in value:
         if key not in known:
-            raise UserError(f"unknown key '{key}' of {value['kind']}", where="feature", hint=nearest(str(key), known))
+            raise UserError(f"unknown key '{key}' of {kind}", where="feature", hint=nearest(str(key), known))
     try:
         return TypeAdapter(FeatureSpec).validate_python(value)
     except ValidationError as error:

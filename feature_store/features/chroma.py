@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import math
 
 import numpy as np
 
+from feature_store.features.cqt import Waves, inner_products, waves, whole_hops
 from feature_store.features.spectra import magnitudes
 
 CLASSES, A4, C1 = 12, 440.0, 440.0 * 2 ** (-3.75)  # pitch classes from C; Hz
@@ -14,7 +14,7 @@ PITCHES_HZ, PEAK_SHARE, TUNING_STEP = (150.0, 4000.0), 0.1, 0.01  # of tuning: r
 OCTAVES, BINS_PER_OCTAVE = 7, 36  # of the constant-Q transform
 STEPS = (0.4, 0.2, 0.1, 0.05)  # of a class' share: each that is passed counts a quarter
 SMOOTHED_FRAMES = 43
-LOBES = 8  # of a wave's spectrum, on either side
+LOBES = 8  # of a wave's spectrum, on either side: the shares of the classes are only counted in quarters
 
 
 def chroma_of_spectrum(spectrum: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -87,53 +87,24 @@ def _class_weights(sample_rate: int, n_fft: int, tuned: float) -> np.ndarray:
 
 
 def constant_q(waveform: np.ndarray, sample_rate: int, hop: int, tuned: float) -> np.ndarray:
-    """Constant-Q transform ``[252, frames]`` (complex) from C1 up, one column every `hop` samples.
+    """Constant-Q transform ``[252, frames]`` (complex) from C1 up, one column every `hop` samples, silence around it.
 
-    Each bin is the inner product of the sound with a Hann-windowed wave of the same number of periods. All columns come
-    of one Fourier transform: taking every hop-th sample folds a spectrum onto its first ``size / hop`` bins.
+    Each bin is the inner product of the sound with a Hann-windowed wave of the same number of periods, times the root
+    of its length.
     """
-    size, rows, bins, values, scale = _waves(len(waveform), sample_rate, hop, round(tuned, 6))
-    product = values * np.fft.fft(waveform, size)[bins]
-    columns = size // hop
-    place = rows * columns + bins % columns
-    folded = np.bincount(place, product.real, len(scale) * columns) + 1j * np.bincount(
-        place, product.imag, len(scale) * columns
-    )
-    sound = np.fft.ifft(folded.reshape(len(scale), columns), axis=1) / hop
-    return scale[:, None] * sound[:, : 1 + len(waveform) // hop]
+    size, bands, weights = _waves(len(waveform), sample_rate, hop, round(tuned, 6))
+    sound = np.zeros(size, np.float32)
+    sound[: len(waveform)] = waveform
+    return weights[:, None] * inner_products(sound, hop, bands)[:, : 1 + len(waveform) // hop]
 
 
-@functools.lru_cache(maxsize=8)
-def _waves(samples: int, sample_rate: int, hop: int, tuned: float):
-    """FFT length, and of the waves' spectra: bin of the transform, bin of the FFT, value; and each wave's weight.
-
-    The spectrum of a Hann window is a sum of three geometric series, taken where it is more than about a thousandth of
-    its greatest value.
-    """
+@functools.lru_cache(maxsize=32)  # of the hundred tunings that there are; 2 MB each for a second of sound
+def _waves(samples: int, sample_rate: int, hop: int, tuned: float) -> tuple[int, Waves, np.ndarray]:
+    """Samples that hold the sound and the silence around it, the waves, and each one's weight."""
     hertz = C1 * 2 ** ((np.arange(OCTAVES * BINS_PER_OCTAVE) + tuned) / BINS_PER_OCTAVE)
     ratio = 2 ** (2 / BINS_PER_OCTAVE)
     lengths = (ratio + 1) / (ratio - 1) * sample_rate / hertz
-    size = hop * (1 << math.ceil(math.log2((samples + lengths.max()) / hop)))
-    first = np.floor(-lengths / 2)
-    count = np.floor(lengths / 2) - first  # samples of each wave
-    middle, reach = hertz * size / sample_rate, LOBES * size / count
-    low, high = np.ceil(middle - reach).astype(int), np.floor(middle + reach).astype(int)
-    widths = high - low + 1
-    rows = np.repeat(np.arange(len(hertz)), widths)
-    bins = np.arange(widths.sum()) - np.repeat(np.cumsum(widths) - widths, widths) + low[rows]
-    start, number = first[rows], count[rows]
-    away = hertz[rows] / sample_rate - bins / size  # cycles a sample
-    turn = np.exp(2j * np.pi * start / number)
-    spectrum = 0.5 * _series(away, start, number)
-    spectrum -= 0.25 / turn * _series(away + 1 / number, start, number)
-    spectrum -= 0.25 * turn * _series(away - 1 / number, start, number)
-    values = np.conj(spectrum) / (0.5 * number)
-    return size, rows, bins % size, values, np.sqrt(lengths)
-
-
-def _series(away: np.ndarray, start: np.ndarray, number: np.ndarray) -> np.ndarray:
-    """Sum of exp(2 pi i away t) over `number` whole t from `start`: a Dirichlet kernel."""
-    centre = np.exp(1j * np.pi * away * (2 * start + number - 1))
-    below = np.sin(np.pi * away)
-    flat = np.abs(below) < 1e-12
-    return centre * np.where(flat, number, np.sin(np.pi * away * number) / np.where(flat, 1.0, below))
+    size = whole_hops(samples + lengths.max(), hop)
+    first = np.floor(-lengths / 2).astype(int)
+    count = np.floor(lengths / 2).astype(int) - first
+    return size, waves(hertz / sample_rate, first, count, size, hop, LOBES), np.sqrt(lengths)

@@ -86,7 +86,7 @@ class HybridSpec(Spec):
         power = torch.stack(
             [self._power(signal, hann) @ gammatone, self._power(signal, mel_hann) @ mel],
         )
-        levels = torch.cat([self.constant_q.magnitude(signal)[None], power])
+        levels = torch.cat([torch.from_numpy(self.constant_q.magnitude(waveform))[None], power])
         return levels.clamp_min_(QUIETEST).log10_() * torch.tensor([20.0, 10.0, 10.0])[:, None, None]
 
     def _power(self, signal: Tensor, window: Tensor) -> Tensor:

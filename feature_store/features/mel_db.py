@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from feature_store.features.spec import Spec
-
-QUIETEST = 1e-10  # power that stands for silence
-RANGE_DB = 80.0  # below the loudest value; what is lower is raised to it
+from feature_store.features.spectra import decibels, magnitudes, mel_filters
 
 
 class MelDbSpec(Spec):
@@ -49,38 +46,7 @@ class MelDbSpec(Spec):
         return self.n_fft
 
     def transform(self, waveform: np.ndarray) -> np.ndarray:
-        import torch
-
-        window, banks = _window_and_banks(self)
-        spectrum = torch.stft(
-            torch.from_numpy(waveform),
-            self.n_fft,
-            hop_length=self.hop,
-            window=window,
-            center=True,
-            pad_mode="constant",
-            return_complex=True,
-        )
-        power = torch.view_as_real(spectrum).square().sum(dim=-1).T @ banks
-        decibels = power.clamp_min(QUIETEST).log10() * 10
-        decibels = decibels.clamp_min(decibels.max() - RANGE_DB)
-        low, high = decibels.min(), decibels.max()
-        if high == low:
-            return np.zeros(decibels.shape, np.float32)
-        return ((decibels - low) / (high - low)).numpy()
-
-
-@functools.lru_cache(maxsize=8)
-def _window_and_banks(spec: MelDbSpec):
-    """Window ``[n_fft]`` and mel filters ``[bins, n_mels]``."""
-    import warnings
-
-    import torch
-    from torchaudio.functional import melscale_fbanks
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about empty filters: the class says so
-        banks = melscale_fbanks(
-            spec.n_fft // 2 + 1, spec.low_hz, spec.high_hz, spec.n_mels, spec.sample_rate, "slaney", "slaney"
-        )
-    return torch.hann_window(spec.n_fft), banks
+        filters = mel_filters(self.sample_rate, self.n_fft, self.n_mels, self.high_hz, self.low_hz)
+        values = decibels((filters @ magnitudes(waveform, self.n_fft, self.hop) ** 2).T)
+        low, high = values.min(), values.max()
+        return np.zeros_like(values) if high == low else (values - low) / (high - low)

@@ -62,7 +62,7 @@ def _spectral(waveform: np.ndarray, rate: int) -> Iterator[float]:
     bandwidth = np.sqrt((shares * (hertz[:, None] - centroid) ** 2).sum(axis=0))
     yield from (centroid.mean() / nyquist, centroid.std() / nyquist, _skew(centroid))
     yield from (bandwidth.mean() / nyquist, bandwidth.std() / nyquist)
-    below = np.cumsum(magnitudes(waveform, FRAME, ROLLOFF_HOP).astype(np.float64), axis=0)
+    below = np.cumsum(spectrum[:, :: ROLLOFF_HOP // HOP], axis=0)
     rolloff = hertz[(below >= ROLLOFF_SHARE * below[-1]).argmax(axis=0)]
     yield from (rolloff.mean() / nyquist, rolloff.std() / nyquist)
     power = np.maximum(spectrum**2, 1e-10)

@@ -53,6 +53,21 @@ class Spec(BaseModel):
         description="what a copy is made of by one operator: the copy before it, fitted as a cycle is (Patch-Mix), or "
         "the cycle, filled up on a random side (CycleGuardian)",
     )
+    copy_by: Literal["operator", "noise"] = Field(
+        default="operator",
+        description="what changes a copy: one of five operators, or white noise over the whole cycle (the CRNN's), "
+        "which is always added to the cycle itself",
+    )
+    noise_sigma: float = Field(
+        default=0.001, gt=0, le=1, description="deviation of the noise of `copy_by` noise; full scale is 1"
+    )
+    noise_share: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="share of the cycles drawn in training that have it, copies / (1 + copies) at most: beyond what "
+        "it takes, copies stay as the cycle is; none: every copy has it",
+    )
     table: int = Field(
         default=0, ge=0, le=4096, description="numbers beside each sound that the corpus gives; 44 for aicup-voice"
     )
@@ -64,6 +79,18 @@ class Spec(BaseModel):
         if self.band_pass and not 0 < self.band_pass[0] < self.band_pass[1] < nyquist:
             raise ValueError(f"band_pass must be two rising frequencies between 0 and {nyquist:g} Hz, without these")
         return self
+
+    @model_validator(mode="after")
+    def _enough_copies(self) -> Spec:
+        largest = self.copies / (1 + self.copies)
+        if self.copies and self.copy_by == "noise" and (self.noise_share or 0) > largest:
+            raise ValueError(f"{self.copies} copies beside a cycle make a noise_share of {largest:.3g} at most")
+        return self
+
+    @property
+    def noise_chance(self) -> float:
+        """That a copy of `copy_by` noise has it, for `noise_share` of uniform draws among a cycle and its copies."""
+        return 1.0 if self.noise_share is None else self.noise_share * (1 + self.copies) / self.copies
 
     @property
     def samples(self) -> int:

@@ -28,18 +28,21 @@ def hann(length: int) -> np.ndarray:
 
 
 @functools.cache
-def mel_filters(sample_rate: int, n_fft: int, n_mels: int, high_hz: float) -> np.ndarray:
+def mel_filters(sample_rate: int, n_fft: int, n_mels: int, high_hz: float, low_hz: float = 0.0) -> np.ndarray:
     """Slaney's mel filters of equal area, ``[n_mels, n_fft // 2 + 1]`` float32.
 
-    Linear up to 1 kHz (200/3 Hz a mel), logarithmic above (27 mels from 1 to 6.4 kHz).
+    Linear up to 1 kHz (200/3 Hz a mel), logarithmic above (27 mels from 1 to 6.4 kHz). A filter so narrow that no bin
+    falls into it is empty.
     """
     knee, step, log_step = 15.0, 200.0 / 3.0, np.log(6.4) / 27.0
 
-    def hertz(mels: np.ndarray) -> np.ndarray:
-        return np.where(mels < knee, step * mels, 1000.0 * np.exp(log_step * (mels - knee)))
+    def mels(hz: float) -> float:
+        return hz / step if hz < 1000.0 else knee + np.log(hz / 1000.0) / log_step
 
-    top = high_hz / step if high_hz < 1000.0 else knee + np.log(high_hz / 1000.0) / log_step
-    edges = hertz(np.linspace(0.0, top, n_mels + 2))
+    def hertz(mel: np.ndarray) -> np.ndarray:
+        return np.where(mel < knee, step * mel, 1000.0 * np.exp(log_step * (mel - knee)))
+
+    edges = hertz(np.linspace(mels(low_hz), mels(high_hz), n_mels + 2))
     bins = np.arange(n_fft // 2 + 1) * sample_rate / n_fft
     rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]

@@ -1,28 +1,34 @@
-"""`lungtune data`: look at a corpus before anything is built from it, or make a synthetic one."""
+"""`lungtune data`: fetch a corpus, look at it before anything is built from it, or make a synthetic one."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from feature_store import icbhi_download
 from feature_store.audit import AuditReport, ProblemRow, audit
 from feature_store.datasets import CORPORA, open_corpus
 from feature_store.errors import UserError, nearest
+from feature_store.splits import COMPAT
 from orchestrator.cli.console import err, out, print_json
 
-app = typer.Typer(help="Check recordings, annotations and splits; write a synthetic corpus.", no_args_is_help=True)
+app = typer.Typer(
+    help="Fetch ICBHI; check recordings, annotations and splits; write a synthetic corpus.", no_args_is_help=True
+)
 
+DOWNLOADS = ("icbhi",)
 SHOWN = 20  # problems of one kind that the table lists
 
 
 @app.callback()
 def _data() -> None:
-    """Check recordings, annotations and splits; write a synthetic corpus."""
+    """Fetch ICBHI; check recordings, annotations and splits; write a synthetic corpus."""
 
 
 @app.command()
@@ -57,6 +63,49 @@ def check(
 
 
 @app.command()
+def download(
+    dataset: Annotated[str, typer.Argument(help=f"Which corpus: {', '.join(DOWNLOADS)}.")],
+    root: Annotated[Path, typer.Option(help="Folder that the corpus is put into.")],
+    mirror: Annotated[
+        str, typer.Option(help="URL of the folder that the files are fetched from.")
+    ] = icbhi_download.SITE,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
+) -> None:
+    """Fetch the ICBHI 2017 database (about 2 GB), its official split and its lists, unpack them and check them.
+
+    The same command again goes on where it was stopped, and fetches nothing that is there. A file that you put into
+    the folder by hand counts. Exits with 0 only if all recordings of the official split are there and good.
+
+    Example: lungtune data download icbhi --root ~/icbhi
+    """
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    if dataset not in DOWNLOADS:
+        raise UserError(f"there is no download of '{dataset}'", hint=nearest(dataset, DOWNLOADS))
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=err) as bar:
+        lines: dict[str, Any] = {}
+
+        def advance(name: str, done: int, total: int | None) -> None:
+            if name not in lines:
+                lines[name] = bar.add_task(name)
+            bar.update(lines[name], completed=done, total=total)
+
+        def note(text: str) -> None:
+            err.print(f"[yellow]{text}[/yellow]", soft_wrap=True, highlight=False)
+
+        found = icbhi_download.download(root, mirror, progress=advance, note=note)
+    if as_json:
+        report = found.audit.model_dump() | {"errors": found.audit.errors, "completeness": found.audit.completeness}
+        print_json(asdict(found) | {"missing": found.missing, "audit": report})
+    else:
+        _print_download(found)
+    if found.missing:
+        hint = f"move what is wrong, or the whole folder {found.parts[0].path}, away and run the same command again"
+        raise UserError(f"not the whole database: {found.missing}", where=found.root, hint=hint)
+
+
+@app.command()
 def synthesize(
     dest: Annotated[Path, typer.Argument(help="Folder to write; it must be empty or new.")],
     patients: Annotated[int, typer.Option(min=10, help="Number of patients.")] = 16,
@@ -72,8 +121,24 @@ def synthesize(
     with err.status(f"synthesising {patients * recordings} recordings"):
         write(dest, patients=patients, recordings_per_patient=recordings, seed=seed)
     report = audit(open_corpus("icbhi", dest))
-    out.print(f"{report.recordings} recordings, {report.cycles} cycles of {_patients(report)} in {dest}")
+    out.print(f"{report.recordings} recordings, {report.cycles} cycles of {_patients(report.patients)} in {dest}")
     out.print(f"Next: lungtune data check --root {dest}", highlight=False)
+
+
+def _print_download(found: icbhi_download.Download) -> None:
+    table = _table("what", "state", "where", numbers=[])
+    for part in found.parts:
+        table.add_row(part.what, part.state, part.path)
+    out.print(table)
+    for row in found.corrected:
+        out.print(f"A row of the split now names the recording as its file does: {row}", highlight=False)
+    report = found.audit
+    count = f"{report.completeness} recordings, {report.cycles:,} cycles of {_patients(report.patients)}"
+    out.print(f"\n{count}", highlight=False)
+    _print_problems(report, all_problems=False)
+    if found.archives:
+        out.print(f"Unpacked, no longer needed: {', '.join(found.archives)}", highlight=False, soft_wrap=True)
+    out.print(f"Next: lungtune data check --root {found.root}", highlight=False, soft_wrap=True)
 
 
 def _print(report: AuditReport, task: str, all_problems: bool) -> None:
@@ -81,9 +146,12 @@ def _print(report: AuditReport, task: str, all_problems: bool) -> None:
     out.print(f"[bold]{report.dataset}[/bold]  {report.root}{mark}", highlight=False)
     audio = "" if report.audio else ", annotations only (no audio)"
     out.print(
-        f"{report.completeness} recordings; {report.cycles:,} cycles of {_patients(report)}{audio}\n",
+        f"{report.completeness} recordings; {report.cycles:,} cycles of {_patients(report.patients)}{audio}",
         highlight=False,
     )
+    if report.stands_in:
+        out.print(f"The corpus names no patients: {report.stands_in} stands in for one.", highlight=False)
+    out.print()
     _print_table("Cycles by label", _label_table(report))
     if report.sides:
         _print_table(f"Splits, classes of {task}", _side_table(report, task))
@@ -129,7 +197,7 @@ def _device_table(report: AuditReport) -> Table:
         *report.all_devices,
         *(d for d in report.devices if (d.split, d.fold) == (first, report.sides[0].fold)),
     ]:
-        rows.setdefault(row.device, {})[row.side] = f"{row.cycles:,} / {row.recordings} / {row.patients}"
+        rows.setdefault(row.device, {})[row.side] = f"{row.cycles:,} / {row.recordings:,} / {row.patients:,}"
     sides = ["train", "test"] if report.sides else []
     table = _table("device", numbers=["all", *sides])
     for device, cells in rows.items():
@@ -156,7 +224,7 @@ def _print_leakage(report: AuditReport, everyone: bool) -> None:
         tested = {(side.split, side.fold): side.cycles for side in report.sides if side.side == "test"}
         for overlap in leaking:
             all_tested, shared = tested[overlap.split, overlap.fold], sum(row.test_cycles for row in overlap.patients)
-            count = f"{overlap.split}, fold {overlap.fold}: {len(overlap.patients)} on both sides"
+            count = f"{overlap.split}, fold {overlap.fold}: {_patients(len(overlap.patients))} on both sides"
             of_all = f"{shared:,} of {all_tested:,} tested cycles are theirs ({shared / all_tested:.1%})"
             out.print(f"{count}; {of_all}.", highlight=False)
         if not everyone and any(len(overlap.patients) > SHOWN for overlap in leaking):
@@ -164,7 +232,8 @@ def _print_leakage(report: AuditReport, everyone: bool) -> None:
         out.print()
         for overlap in leaking:
             if twice := overlap.recordings_on_both_sides:
-                what = f"{twice} recordings are trained and tested on in {overlap.split}: its Scores are never ranked."
+                never = ": its Scores are never ranked" if overlap.split.startswith(COMPAT) else ""
+                what = f"{twice} recordings are trained and tested on in {overlap.split}{never}."
                 out.print(f"[yellow]{what}[/yellow]\n", highlight=False)
     if clean:
         out.print(f"No patient is on both sides of {', '.join(clean)}.\n", highlight=False)
@@ -203,8 +272,8 @@ def _print_problem(problem: ProblemRow, root: str) -> None:
         out.print(f"      {problem.hint}", style="dim", highlight=False, markup=False, soft_wrap=True)
 
 
-def _patients(report: AuditReport) -> str:
-    return "1 patient" if report.patients == 1 else f"{report.patients} patients"
+def _patients(count: int) -> str:
+    return "1 patient" if count == 1 else f"{count:,} patients"
 
 
 def _table(*words: str, numbers: list[str]) -> Table:

@@ -1,13 +1,16 @@
-"""`lungtune features`: build, list, show, verify and measure what is in the feature store."""
+"""`lungtune features`: build, list, show, verify and measure what is in the feature store; clean its cache."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from orchestrator.cli.console import err, out, print_json
+
+if TYPE_CHECKING:
+    from feature_store.features import Spec
 
 app = typer.Typer(help="The feature store: spectrograms computed once, read by every worker.", no_args_is_help=True)
 
@@ -177,13 +180,11 @@ def feature_stats(
     """
     from dataclasses import asdict
 
-    from feature_store.features import resolve_feature
     from feature_store.settings import Settings
     from feature_store.statistics import training_statistics
 
-    content = _spec_of(feature)
-    wanted = content if isinstance(content, str) else resolve_feature(content)
-    found = training_statistics(_open(store), dataset, wanted, split, fold, cache=Settings.load().cache, task=task)
+    cache = Settings.load().cache
+    found = training_statistics(_open(store), dataset, _spec_of(feature), split, fold, cache=cache, task=task)
     if as_json:
         print_json({"dataset": dataset, **asdict(found)})
         return
@@ -199,6 +200,46 @@ def feature_stats(
         out.print(f"  mean: {found.raw_mean:.7f}\n  std: {found.raw_std:.7f}", highlight=False)
 
 
+@app.command("clean")
+def clean_cache(
+    unused: Annotated[
+        float, typer.Option("--unused", metavar="DAYS", min=0, help="keep what was mapped within so many days")
+    ] = 30.0,
+    as_json: AsJson = False,
+) -> None:
+    """Remove from this node's cache what no training has read for a while; nothing that a process has mapped now.
+
+    The store stays as it is: a training that wants a removed feature lays it out again. A rebuild of a changed corpus
+    leaves the array of the state before behind.
+
+    Example: lungtune features clean --unused 7
+    """
+    import time
+    from dataclasses import asdict
+    from datetime import datetime, timezone
+
+    from rich.table import Table
+
+    from feature_store.feature_cache import clean
+    from feature_store.settings import Settings
+
+    folder = Settings.load().cache / "features"
+    found = clean(folder, time.time() - unused * 86_400)
+    if as_json:
+        print_json({"cache": str(folder), "features": [asdict(cached) for cached in found]})
+        return
+    table = Table(title=f"features laid out on this node, in {folder}")
+    for name in ("feature and content", "MB", "last mapped", "what became of it"):
+        table.add_column(name, justify="right" if name == "MB" else "left")
+    for cached in found:
+        used = datetime.fromtimestamp(cached.used, timezone.utc).strftime("%Y-%m-%d %H:%M")
+        words = {"removed": "removed", "in use": "kept: in use", "recent": f"kept: within {unused:g} days"}
+        table.add_row(cached.name, f"{cached.bytes / 1e6:.1f}", used, words[cached.state])
+    out.print(table)
+    freed = sum(cached.bytes for cached in found if cached.state == "removed")
+    out.print(f"{freed / 1e6:.1f} MB freed", highlight=False)
+
+
 def _open(store: str | None):
     from feature_store.settings import Settings
     from feature_store.store import FeatureStore
@@ -206,10 +247,22 @@ def _open(store: str | None):
     return FeatureStore.open(store or Settings.load().store)
 
 
-def _spec_of(name: str) -> Any:
-    """A spec's content from a YAML file, or the name of a shipped one as it is."""
-    if not name.endswith((".yaml", ".yml")):
-        return name
+def _spec_of(name: str) -> Spec | str:
+    """A spec from a YAML file, or the name of a shipped or built one as it is.
+
+    Raises:
+        UserError: there is no such file, or it is no spec.
+    """
+    from feature_store.errors import UserError
+    from feature_store.features import NAMED, resolve_feature
     from search_spaces.schema import read_yaml
 
-    return read_yaml(name)
+    if not name.endswith((".yaml", ".yml")):
+        return name
+    if not Path(name).is_file():
+        raise UserError("there is no such file", where=name, hint=f"a spec's file, or a name: {', '.join(NAMED)}")
+    content = read_yaml(name)
+    try:
+        return resolve_feature(content)
+    except UserError as error:
+        raise UserError(error.what, where=name, hint=error.hint) from error

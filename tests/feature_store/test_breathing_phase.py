@@ -116,6 +116,24 @@ def test_a_list_without_a_column_is_refused_with_the_columns_that_it_needs(tmp_p
     assert "its columns are ID, label" in str(caught.value) and "ID, Target or file_name, label" in str(caught.value)
 
 
+def test_blanks_around_names_and_cells_do_not_matter_and_a_short_row_has_no_class(tmp_path: Path) -> None:
+    root = write_clips(tmp_path, count=4)
+    first, second = (f"steth_20180814_09_00_11_{phase}" for phase in ("I_000", "E_001"))
+    (root / "train.csv").write_text(f"\ufeffID , Target\n {first} , I \n{second}\n")
+    corpus = open_corpus(NAME, root)
+    assert [recording.name for recording in corpus.recordings] == ["steth_20180814_09_00_11_000"]
+    (problem,) = corpus.problems
+    assert problem.where.endswith("train.csv:3") and problem.what == f"the class of '{second}' is ''"
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfeI\x00D\x00", b'ID,Target\n"' + b"a" * 200_000])
+def test_a_list_that_is_no_csv_is_refused(tmp_path: Path, content: bytes) -> None:
+    root = write_clips(tmp_path, count=4)
+    (root / "train.csv").write_bytes(content)
+    with pytest.raises(UserError, match=r"train\.csv: cannot be read as CSV"):
+        open_corpus(NAME, root)
+
+
 @pytest.mark.parametrize("content", ["", "ID,Target\r\n"])
 def test_an_empty_list_is_refused(tmp_path: Path, content: str) -> None:
     root = write_clips(tmp_path, count=4)
@@ -144,7 +162,7 @@ def test_bad_rows_and_bad_clips_are_left_out_and_named_by_their_row(tmp_path: Pa
     told = "\n".join(map(str, corpus.problems))
     for row, what in (
         ("train.csv:3", "there is no nobody_7.wav or .flac"),
-        ("train.csv:4", "is 'X' (it must be I or E)"),
+        ("train.csv:4", "is 'X' (it must be one of I, E)"),
         ("s_2.wav", "the file is empty"),
         ("train.csv:6", "'../s_3' is no clip's name"),
         ("train.csv:7", "stands in the list 2 times"),

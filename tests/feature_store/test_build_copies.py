@@ -1,4 +1,4 @@
-"""A6: augmented copies are built, stored and read beside their cycle, the same however they are built."""
+"""A6, A14: augmented copies are built, stored and read beside their cycle, the same however they are built."""
 
 from __future__ import annotations
 
@@ -66,3 +66,16 @@ def test_D20_a_build_stretches_and_fills_as_inference_does(root: Path) -> None:
             alone = spec.compute(cut_cycles(waveform, [(cycle.start, cycle.end)], spec))
             np.testing.assert_array_equal(row, alone[0])
         assert values.shape == (len(recording.cycles), *spec.shape)
+
+
+def test_A14_copies_with_noise_are_stored_beside_their_cycle(root: Path, tmp_path: Path) -> None:
+    """Noise of 0.05 is as loud as the recordings: every frame of a copy rises, and those that have none are equal."""
+    noisy = COPIED.model_copy(update={"copies": 1, "copy_by": "noise", "noise_sigma": 0.05, "noise_share": 0.3})
+    store = FeatureStore.open(str(tmp_path / "store"), create=True)
+    assert rebuild(root, store, noisy).failed == []
+    rows = np.stack(list(rows_of(store, noisy.feature_id, tmp_path).values())).astype(np.float32)
+    assert rows.shape[1:] == (2, *SPEC.shape)
+    risen = (rows[:, 1] - rows[:, 0]).mean(axis=(1, 2))
+    changed = (rows[:, 1] != rows[:, 0]).any(axis=(1, 2))
+    assert (risen[changed] > 0.05).all() and not risen[~changed].any()
+    assert 0.4 < changed.mean() < 0.8, "0.6 of the copies, of which half are drawn"

@@ -99,6 +99,19 @@ def test_silence_is_finite_and_flat(spec: Spec) -> None:
     assert values.max() == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("name", [name for name, spec in NAMED.items() if not spec.copies])
+@pytest.mark.parametrize("level", [0.0, 0.25], ids=["silent", "constant"])
+def test_a_cycle_of_one_sample_and_one_that_says_nothing_have_finite_values_in_every_feature(
+    name: str, level: float
+) -> None:
+    spec = NAMED[name]
+    sound = np.full(2 * spec.samples, level, np.float32)
+    cycles = cut_cycles(sound, [(0.0, 1.5 / spec.sample_rate), (0.0, spec.seconds)], spec)
+    assert np.isfinite(spec.compute(cycles)).all()
+    scalars = spec.compute_scalars(cycles, (0.0,) * spec.table)
+    assert scalars is None or np.isfinite(scalars).all()
+
+
 def test_float16_storage_costs_less_than_a_thousandth(shared_data: Path) -> None:
     """Values of real cycles lie within +-2; float16 has 11 significant bits: at most 2^-11 below 2 (0.0005)."""
     spec = FbankSpec()
@@ -179,6 +192,7 @@ def test_an_unknown_kind_is_refused_with_the_nearest() -> None:
         ({"kind": "fbank", "pad": "aug"}, "pad"),
         ({"kind": "fbank", "shift_ms": 0.01}, "no samples"),
         ({"kind": "fbank", "frame_ms": 0.05}, "no samples"),
+        ({"kind": ["fbank"]}, "unknown kind"),
         (7, "is no feature"),
     ],
 )

@@ -17,6 +17,7 @@ from feature_store.build import build
 from feature_store.datasets import open_corpus
 from feature_store.features import NAMED, resolve_feature
 from feature_store.features import phase9_maps as maps
+from feature_store.features.chroma import constant_q
 from feature_store.features.phase9 import CHANNELS, Phase9Spec
 from feature_store.parts import read_table, scalars_of
 from feature_store.store import FeatureStore
@@ -65,6 +66,22 @@ def test_F12_a_map_is_librosas(name: str, golden: list[dict[str, Any]]) -> None:
         np.testing.assert_allclose(found[:, exact], wanted[:, exact], atol=EXACT)
         if name == "chroma":
             assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.99
+
+
+def test_the_constant_q_of_cens_is_the_windowed_sum_of_its_definition() -> None:
+    """Three bins a semitone from C1, as many periods in each window, silence around the clip, times root length."""
+    sound, tuned = clips()[1].astype(np.float64), 0.12
+    found = np.abs(constant_q(clips()[1], 16000, 256, tuned))
+    assert found.shape == (252, 63)
+    around = np.pad(sound, 16000)
+    for index in (0, 40, 130, 251):
+        hertz = 32.7032 * 2 ** ((index + tuned) / 36)
+        length = (2 ** (1 / 18) + 1) / (2 ** (1 / 18) - 1) * 16000 / hertz
+        place = np.arange(np.floor(-length / 2), np.floor(length / 2)).astype(int)
+        window = scipy.signal.get_window("hann", len(place))
+        wave = window / window.sum() * np.exp(-2j * np.pi * hertz * place / 16000) * np.sqrt(length)
+        expected = np.array([abs(around[16000 + 256 * frame + place] @ wave) for frame in range(63)])
+        np.testing.assert_allclose(found[index], expected, atol=2e-3 * found.max())
 
 
 def test_F12_values_are_standardised_before_they_are_padded() -> None:

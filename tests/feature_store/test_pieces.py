@@ -1,4 +1,4 @@
-"""Pieces of a cycle and CycleGuardian's augmented copies (SEEDS rows D23, A5)."""
+"""Pieces of a cycle and CycleGuardian's augmented copies (SEEDS rows D23, A5, E6)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store import audio
-from feature_store.audio import with_copies
+from feature_store.audio import cut_cycle_pieces, cut_cycles, with_copies
 from feature_store.datasets.icbhi import IcbhiCorpus
-from feature_store.features import HybridSpec
+from feature_store.features import FbankSpec, HybridSpec
 from feature_store.pieces import cut_pieces, fill_either_side
 
 SPEC = HybridSpec(seconds=1.0, bins=24, bins_per_octave=6, low_hz=100.0, copies=2, copy_of="cycle")
@@ -83,3 +83,26 @@ def test_A5_copies_are_the_same_whenever_they_are_made() -> None:
     first, again = with_copies(cycle, SPEC), with_copies(cycle, SPEC)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert len(first[1]) == len(first[2]) == SPEC.samples and not np.array_equal(first[1], first[2])
+
+
+def test_E6_a_long_cycle_is_heard_in_pieces_of_which_the_first_is_what_is_heard_otherwise() -> None:
+    """2.6 s at 1 s: from 0, 0.5, 1 and 1.5 s, and from 2 s what is left, which is filled up as a short cycle is."""
+    spec = FbankSpec(seconds=1.0)
+    waveform = np.random.default_rng(6).standard_normal(4 * spec.samples).astype(np.float32)
+    pieces, seconds = cut_cycle_pieces(waveform, (0.5, 3.1), spec)
+    assert seconds == pytest.approx([1.0, 1.0, 1.0, 1.0, 0.6])
+    first, *between, last = pieces
+    np.testing.assert_array_equal(first, cut_cycles(waveform, [(0.5, 3.1)], spec)[0])
+    for number, piece in enumerate(between, start=1):
+        np.testing.assert_array_equal(piece, waveform[8000 + number * 8000 :][:16000])
+    np.testing.assert_array_equal(last, cut_cycles(waveform, [(2.5, 3.1)], spec)[0])
+
+
+@pytest.mark.parametrize("pad", ["repeat", "zero", "augment", "stretch"])
+@pytest.mark.parametrize("length", [0.4, 1.0])
+def test_E6_a_cycle_that_fits_is_one_piece(pad: str, length: float) -> None:
+    spec = FbankSpec(seconds=1.0, pad=pad)  # type: ignore[arg-type]
+    waveform = np.random.default_rng(7).standard_normal(2 * spec.samples).astype(np.float32)
+    (piece,), seconds = cut_cycle_pieces(waveform, (0.2, 0.2 + length), spec)
+    np.testing.assert_array_equal(piece, cut_cycles(waveform, [(0.2, 0.2 + length)], spec)[0])
+    assert seconds == pytest.approx([length], abs=1e-4)

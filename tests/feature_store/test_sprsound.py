@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from feature_store.audio import decode
 from feature_store.build import build
 from feature_store.datasets import open_corpus
 from feature_store.errors import UserError
@@ -26,17 +27,18 @@ FOLDERS = {
     "inter": ("BioCAS2022/test2022_json/inter_test_json", "BioCAS2022/test2022_wav"),
     "intra": ("BioCAS2022/test2022_json/intra_test_json", "BioCAS2022/test2022_wav"),
     "later": ("BioCAS2023/test2023_json", "BioCAS2023/test2023_wav"),
+    "2025": ("BioCAS2025/test2025_json", "BioCAS2025/test2025_wav"),
 }
 KINDS = ("Normal", "Wheeze", "Normal", "Coarse Crackle", "Wheeze+Crackle")
 RECORDS = ("Normal", "CAS", "Normal", "DAS", "CAS & DAS", "Poor Quality")
 
 
-def write(root: Path, side: str, patient: int, number: int, **changes: Any) -> Path:
+def write(root: Path, side: str, patient: int, number: int, name: str | None = None, **changes: Any) -> Path:
     """One made-up recording of 4 s with two events, or with `changes` of its annotation; returns the annotation."""
     annotations, sounds = (root / folder for folder in FOLDERS[side])
     for folder in (annotations, sounds):
         folder.mkdir(parents=True, exist_ok=True)
-    name = f"{patient}_3.{number % 10}_{patient % 2}_p{number % 4 + 1}_{number}"
+    name = name or f"{patient}_3.{number % 10}_{patient % 2}_p{number % 4 + 1}_{number}"
     kind = KINDS[number % len(KINDS)]
     time = np.arange(int(SECONDS * RATE)) / RATE
     sound = 0.02 * np.random.default_rng(number).normal(size=len(time))
@@ -89,6 +91,43 @@ def test_times_may_be_numbers_and_the_record_key_the_one_of_the_readme(tmp_path:
     path.write_text(json.dumps({"recording_annotation": "Normal", "event_annotation": events}))
     corpus = open_corpus("sprsound", tmp_path)
     assert not corpus.problems and corpus.recordings[0].cycles[0].end == 2.515
+
+
+def test_sex_and_age_are_columns_as_the_names_have_them(tmp_path: Path) -> None:
+    write(tmp_path, "train", 0, 1, name="65058931_3.4_1_p2_1086")
+    write(tmp_path, "train", 0, 2, name="00014365_14_0_p4_7545")
+    table = open_corpus("sprsound", tmp_path).cycle_table()
+    who = set(zip(*(table[column].to_pylist() for column in ("patient", "location", "sex", "age")), strict=True))
+    assert who == {("65058931", "p2", "F", 3.4), ("00014365", "p4", "M", 14.0)}
+
+
+def test_later_years_have_events_alone_further_places_and_children_without_a_number(tmp_path: Path) -> None:
+    write(tmp_path, "train", 65000000, 1)
+    events = {"event_annotation": [{"start": "553", "end": "2535", "type": "Wheeze"}]}
+    for name in ("00015105_5.3_0_p1_25271", "_5.3_0_p8_34877", "_2.1_1_p5_34878"):
+        write(tmp_path, "2025", 0, 2, name=name).write_text(json.dumps(events))
+    corpus = open_corpus("sprsound", tmp_path)
+    assert not corpus.problems
+    found = {recording.name: recording for recording in corpus.recordings}
+    unnamed = found["_5.3_0_p8_34877"]
+    assert (unnamed.patient, unnamed.location) == ("_5.3_0_p8_34877", "p8"), "it shares no child with another"
+    (cycle,) = unnamed.cycles
+    assert cycle.labels == {"event2": 1, "event7": 2, "record3": None, "record5": None}
+    splits = corpus.splits()
+    assert list(splits) == ["later-2025"] and len(splits["later-2025"].side(0, "test")) == 3
+
+
+def test_a_sound_whose_header_contradicts_itself_is_read_all_the_same(tmp_path: Path) -> None:
+    """The published files have byte rates and block sizes that do not fit their format."""
+    path = write(tmp_path, "train", 65000000, 1)
+    sound = tmp_path / FOLDERS["train"][1] / f"{path.stem}.wav"
+    content = bytearray(sound.read_bytes())
+    content[28:34] = (32000).to_bytes(4, "little") + (4).to_bytes(2, "little")
+    before, _ = decode(sound)
+    sound.write_bytes(content)
+    after, rate = decode(sound)
+    assert rate == RATE and np.array_equal(before, after)
+    assert not open_corpus("sprsound", tmp_path).problems
 
 
 def test_the_published_sides_are_splits_and_only_intra_has_children_on_both(tmp_path: Path) -> None:
@@ -161,7 +200,8 @@ def test_a_training_on_a_task_sees_its_own_kind_of_cycle(tmp_path: Path, task: s
         ("", "cannot be read as JSON"),
         ("[]", "has no list event_annotation"),
         ('{"record_annotation": "Normal", "event_annotation": {}}', "has no list event_annotation"),
-        ('{"event_annotation": []}', "its record_annotation is None"),
+        ('{"event_annotation": []}', "has neither a record_annotation nor an event"),
+        ('{"record_annotation": null, "event_annotation": []}', "its record_annotation is None"),
         ('{"record_annotation": "Snore", "event_annotation": []}', "its record_annotation is 'Snore'"),
         ('{"record_annotation": ["CAS"], "event_annotation": []}', "its record_annotation is"),
     ),
@@ -183,9 +223,9 @@ def test_a_broken_annotation_is_named_and_its_recording_left_out(tmp_path: Path,
         ({"start": "100", "end": "900"}, "event 1 is of type None"),
         ({"start": "100", "type": "Normal"}, "event 1 has no start and end"),
         ({"start": "soon", "end": "900", "type": "Normal"}, "event 1 has no start and end"),
-        ({"start": "900", "end": "100", "type": "Normal"}, "event 1 runs from 0.9 to 0.1 s"),
         ({"start": "-5", "end": "100", "type": "Normal"}, "event 1 runs from -0.005"),
         ({"start": "0", "end": "NaN", "type": "Normal"}, "event 1 runs from 0 to nan s"),
+        ({"start": "0", "end": "inf", "type": "Normal"}, "event 1 runs from 0 to inf s"),
         ({"start": "4000", "end": "4100", "type": "Normal"}, "event 1 begins at 4 s, the recording ends at 4 s"),
         ("event", "event 1 is of type 'event'"),
     ),
@@ -205,6 +245,49 @@ def test_events_that_overlap_the_end_are_cut_there_and_told(tmp_path: Path) -> N
     assert problem.severity == "warning" and "1 of 1 events end after the recording (4.5 s of 4 s)" in problem.what
 
 
+@pytest.mark.parametrize("end", ("100", "900"))
+def test_an_event_that_does_not_end_after_it_begins_is_left_out_alone(tmp_path: Path, end: str) -> None:
+    events = [{"start": "900", "end": end, "type": "Wheeze"}, {"start": "1000", "end": "2000", "type": "Normal"}]
+    write(tmp_path, "train", 65000000, 1, event_annotation=events)
+    corpus = open_corpus("sprsound", tmp_path)
+    assert [(cycle.start, cycle.end) for cycle in corpus.recordings[0].cycles] == [(1.0, 2.0), (0.0, SECONDS)]
+    (problem,) = corpus.problems
+    assert problem.severity == "warning" and "1 of 2 events do not end after they begin" in problem.what
+
+
+@pytest.mark.parametrize("name", ("65058931_3.4_2_p2_1086", "65058931_3.4_1_p9_1086", "65058931_3.4_1_1086", "notes"))
+def test_a_file_whose_name_is_no_recordings_is_named(tmp_path: Path, name: str) -> None:
+    write(tmp_path, "train", 65000000, 1)
+    path = write(tmp_path, "train", 65000000, 2, name=name)
+    corpus = open_corpus("sprsound", tmp_path)
+    (problem,) = corpus.problems
+    assert problem.severity == "error" and problem.where == str(path) and "the name is not" in problem.what
+    assert len(corpus.recordings) == 1
+
+
+def test_sounds_without_an_annotation_are_counted(tmp_path: Path) -> None:
+    write(tmp_path, "train", 65000000, 1)
+    alone = write(tmp_path, "inter", 65000001, 2)
+    alone.unlink()
+    (problem,) = open_corpus("sprsound", tmp_path).problems
+    assert problem.severity == "warning"
+    assert problem.what == f"sounds without an annotation: 1, the first is {alone.stem}.wav"
+
+
+@pytest.mark.parametrize("level", (0.0, 0.25), ids=("silent", "constant"))
+def test_sounds_that_say_nothing_and_events_shorter_than_a_frame_have_finite_features(
+    tmp_path: Path, level: float
+) -> None:
+    path = write(tmp_path, "train", 65000000, 1, event_annotation=[{"start": "5", "end": "6", "type": "Normal"}])
+    sound = np.full(int(SECONDS * RATE), level)
+    soundfile.write(tmp_path / FOLDERS["train"][1] / f"{path.stem}.wav", sound, RATE, subtype="PCM_16")
+    spec = FbankSpec(sample_rate=8000, seconds=2.0, n_mels=16, shift_ms=40.0)
+    store = FeatureStore.open(str(tmp_path / "store"), create=True)
+    report = build(open_corpus("sprsound", tmp_path), spec, store, workers=0)
+    assert report.cycles == 2 and not report.failed
+    assert np.isfinite(store.load("sprsound", spec.feature_id, tmp_path / "cache").values).all()
+
+
 def test_an_annotation_without_its_sound_or_standing_twice_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, "train", 65000000, 1)
     write(tmp_path, "train", 65000000, 2)
@@ -212,8 +295,20 @@ def test_an_annotation_without_its_sound_or_standing_twice_is_named(tmp_path: Pa
     (tmp_path / FOLDERS["train"][1] / f"{path.stem}.wav").unlink()
     corpus = open_corpus("sprsound", tmp_path)
     told = sorted(problem.what for problem in corpus.problems)
-    assert told == ["there is another annotation of this recording", f"there is no {path.stem}.wav"]
+    assert told == [f"there is another annotation of this recording, {twin}", f"there is no {path.stem}.wav"]
     assert [recording.annotation for recording in corpus.recordings] == [twin], "the test side keeps it"
+
+
+def test_a_copy_of_a_whole_release_is_no_second_annotation(tmp_path: Path) -> None:
+    """The makers' repository has had some folders twice."""
+    write(tmp_path, "train", 65000000, 1)
+    write(tmp_path / "releases", "train", 65000000, 1)
+    changed = write(tmp_path / "releases", "train", 65000000, 2)
+    corpus = open_corpus("sprsound", tmp_path)
+    assert not corpus.problems and (len(corpus.recordings), corpus.recordings_listed) == (2, 2)
+    write(tmp_path, "train", 65000000, 2, record_annotation="CAS")
+    (problem,) = open_corpus("sprsound", tmp_path).problems
+    assert problem.severity == "error" and problem.where == str(changed)
 
 
 def test_a_folder_without_annotations_is_refused(tmp_path: Path) -> None:

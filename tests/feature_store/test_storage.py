@@ -1,4 +1,4 @@
-"""The contract of a storage on a folder; tests/integration/test_s3.py holds the same on S3."""
+"""A storage on a folder: the contract of every storage, and what a kill or a failed write leaves behind."""
 
 from __future__ import annotations
 
@@ -11,51 +11,18 @@ from pathlib import Path
 import pytest
 
 from feature_store.errors import UserError
-from feature_store.storage import LocalStorage, S3Storage, Storage, open_storage
+from feature_store.storage import LocalStorage, S3Storage, open_storage
+from tests.storage_contract import StorageContract
 
 
 def files_of(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.fixture
-def storage(tmp_path: Path) -> Storage:
-    return open_storage(str(tmp_path / "place"))
-
-
-def test_reads_what_was_written(storage: Storage) -> None:
-    storage.write("a/b.bin", b"one")
-    storage.write("a/b.bin", b"\x00two")
-    assert storage.read("a/b.bin") == b"\x00two"
-    assert storage.exists("a/b.bin")
-
-
-def test_a_missing_key(storage: Storage) -> None:
-    with pytest.raises(FileNotFoundError):
-        storage.read("a/b")
-    assert not storage.exists("a/b")
-    assert storage.list("a") == []
-    storage.delete("a/b")
-
-
-def test_a_folder_is_no_key(storage: Storage) -> None:
-    storage.write("a/b", b"")
-    assert not storage.exists("a")
-
-
-def test_writes_once_if_absent(storage: Storage) -> None:
-    assert storage.write_if_absent("a/b", b"first")
-    assert not storage.write_if_absent("a/b", b"second")
-    assert storage.read("a/b") == b"first"
-    storage.delete("a/b")
-    assert storage.write_if_absent("a/b", b"third")
-
-
-def test_lists_a_folder_sorted_and_nothing_beside_it(storage: Storage) -> None:
-    for key in ("a/2", "a/10", "a/c/1", "ab/3", "b"):
-        storage.write(key, b"")
-    assert storage.list("a") == ["a/10", "a/2", "a/c/1"]
-    assert storage.list("") == ["a/10", "a/2", "a/c/1", "ab/3", "b"]
+class TestFolder(StorageContract):
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> str:
+        return str(tmp_path / "place")
 
 
 def test_leaves_no_temporary_files(tmp_path: Path) -> None:
@@ -72,29 +39,6 @@ def test_a_failed_write_leaves_no_temporary_file(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         storage.write("taken", b"a file where a folder is")
     assert files_of(tmp_path) == ["taken/inside"]
-
-
-def _claim(root: str, barrier, wins) -> None:
-    storage = open_storage(root)
-    for round_ in range(20):
-        barrier.wait()
-        if storage.write_if_absent(f"round/{round_}", str(os.getpid()).encode()):
-            wins.put((round_, os.getpid()))
-
-
-def test_of_eight_writers_exactly_one_wins(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    barrier, wins = context.Barrier(8), context.Queue()
-    writers = [context.Process(target=_claim, args=(str(tmp_path), barrier, wins)) for _ in range(8)]
-    for writer in writers:
-        writer.start()
-    won = dict(wins.get(timeout=30) for _ in range(20))
-    for writer in writers:
-        writer.join()
-    assert wins.empty()
-    for round_ in range(20):
-        assert int((tmp_path / f"round/{round_}").read_bytes()) == won[round_]
-    assert len(files_of(tmp_path)) == 20
 
 
 def _write_for_ever(root: str) -> None:

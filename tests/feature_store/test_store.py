@@ -127,6 +127,7 @@ def test_describes_the_dataset(store: FeatureStore, synthetic_corpus: Path) -> N
     assert about["synthetic"] is True
     assert about["recordings"] == about["recordings_listed"] == len(corpus.recordings)
     assert about["classes"]["lungsound4"] == ["normal", "crackle", "wheeze", "both"]
+    assert set(about["metrics"].values()) == {"icbhi4"}
     assert set(store.splits("icbhi")) == set(corpus.splits())
     cycles = store.cycles("icbhi")
     assert cycles.drop_columns(["audio_hash", "annotation_hash"]).equals(corpus.cycle_table())

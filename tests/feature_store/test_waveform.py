@@ -1,4 +1,4 @@
-"""A5, the five waveform operators: what each does to a tone, to noise and to the rest of the waveform."""
+"""A5, the five waveform operators: what each does to a tone, to noise and to the rest. A14, white noise in copies."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import itertools
 
 import numpy as np
 import pytest
+from corpora import SPEC
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_store.waveform import OPERATORS, augment, generator_of, level, vtlp_curve
+from feature_store.audio import with_copies
+from feature_store.errors import UserError
+from feature_store.features import resolve_feature
+from feature_store.waveform import OPERATORS, augment, generator_of, level, vtlp_curve, white_noise
 
 RATE, LENGTH = 16000, 64000
 FIRST, LAST = LENGTH // 5, 4 * LENGTH // 5
@@ -183,6 +187,8 @@ def test_dice_depend_on_the_cycle_and_the_purpose_alone() -> None:
     draws = [generator_of(cycle, purpose).random() for cycle, purpose in itertools.product(cycles, ("pad", "copies"))]
     assert len(set(draws)) == 6
     assert generator_of(hiss(8000), "pad").random() == draws[0]
+    alike = [generator_of(hiss(8000, seed), "pad", 8).random() for seed in range(20)]
+    assert len(set(alike)) == 20, "cycles of one length and nearly one level"
 
 
 def test_dice_do_not_hang_on_the_last_bits() -> None:
@@ -191,3 +197,53 @@ def test_dice_do_not_hang_on_the_last_bits() -> None:
     nearly = np.nextafter(cycle, np.float32(1))
     assert not np.array_equal(cycle, nearly)
     assert generator_of(nearly, "pad").random() == generator_of(cycle, "pad").random()
+
+
+@pytest.mark.parametrize(("sigma", "decibels"), [(0.001, 50.97), (0.01, 30.97), (0.1, 10.97)])
+def test_A14_noise_of_a_sigma_gives_a_tone_its_snr_and_keeps_its_length(sigma: float, decibels: float) -> None:
+    """A tone with an amplitude of 0.5 has a level of 0.5 / sqrt(2): 20 log10(0.3536 / sigma) dB above the noise."""
+    waveform = tone(400)
+    noisy = white_noise(waveform, sigma, np.random.default_rng(1))
+    added = noisy - waveform
+    assert noisy.shape == waveform.shape and noisy.dtype == np.float32
+    assert 20 * np.log10(level(waveform) / level(added)) == pytest.approx(decibels, abs=0.1)
+    assert abs(added.mean()) < 4 * sigma / np.sqrt(LENGTH)
+    parts = [level(part) for part in np.array_split(added, 8)]  # from its first sample to its last
+    bands = [band.mean() for band in np.array_split(np.abs(np.fft.rfft(added)) ** 2, 8)]
+    assert max(parts) / min(parts) < 1.05 and max(bands) / min(bands) < 1.15
+    assert np.mean(np.abs(added) < sigma) == pytest.approx(0.683, abs=0.01), "Gaussian"
+
+
+@pytest.mark.parametrize("copy_of", ["previous", "cycle"])
+def test_A14_every_copy_is_the_cycle_and_noise_of_its_own(copy_of: str) -> None:
+    spec = SPEC.model_copy(update={"copies": 3, "copy_of": copy_of, "copy_by": "noise", "noise_sigma": 0.02})
+    cycle = hiss(spec.samples)
+    own, *copies = with_copies(cycle, spec)
+    added = np.stack([copy - cycle for copy in copies])
+    assert own is cycle and all(copy.shape == cycle.shape for copy in copies)
+    assert [level(noise) for noise in added] == pytest.approx([0.02] * 3, rel=0.05), "never noise upon noise"
+    assert np.abs(np.corrcoef(added)[np.triu_indices(3, 1)]).max() < 0.05
+    again = with_copies(cycle, spec)
+    assert all(np.array_equal(one, same) for one, same in zip(copies, again[1:], strict=True))
+
+
+@pytest.mark.parametrize(("copies", "share"), [(1, 0.3), (3, 0.3), (1, None), (2, 2 / 3)])
+def test_A14_a_share_of_uniform_draws_has_noise(copies: int, share: float | None) -> None:
+    """The source adds it with a chance of 0.3; among a cycle and its copies training draws uniformly."""
+    spec = SPEC.model_copy(update={"seconds": 0.05, "copies": copies, "copy_by": "noise", "noise_share": share})
+    count = 1500
+    versions = [with_copies(hiss(spec.samples, seed), spec) for seed in range(count)]
+    noisy = [[not np.array_equal(one, own) for one in (own, *rest)] for own, *rest in versions]
+    assert not any(own for own, *_ in noisy)
+    expected = copies / (1 + copies) if share is None else share
+    exact = share is None or share == copies / (1 + copies)
+    assert np.mean(noisy) == pytest.approx(expected, abs=1e-12 if exact else 0.03)
+
+
+def test_A14_more_noise_than_copies_hold_is_refused() -> None:
+    noise = {"kind": "fbank", "copies": 1, "copy_by": "noise"}
+    assert resolve_feature({**noise, "noise_share": 0.5}).copies == 1
+    with pytest.raises(UserError, match=r"1 copies beside a cycle make a noise_share of 0\.5 at most"):
+        resolve_feature({**noise, "noise_share": 0.6})
+    with pytest.raises(UserError, match="noise_sigma"):
+        resolve_feature({**noise, "noise_sigma": 0.0})

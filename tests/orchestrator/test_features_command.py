@@ -1,8 +1,10 @@
-"""`lungtune features`: a build names what it leaves out whatever feature it failed for; `stats` as numpy."""
+"""`lungtune features`: a build names what it leaves out whatever feature it failed for; `stats` as numpy; `clean`."""
 
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -89,3 +91,37 @@ def test_F5_stats_prints_what_the_library_finds(root: Path, tmp_path: Path, monk
     assert told.exit_code == 0, told.output
     assert f"mean: {raw.mean():.7f}" in told.stdout
     assert f"std: {raw.std():.7f}" in told.stdout
+
+
+def test_clean_removes_what_was_not_mapped_for_so_many_days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LUNGTUNE_CACHE", str(tmp_path))
+    (tmp_path / "features").mkdir()
+    for name, days in (("fbank-1-old", 40), ("fbank-2-new", 2)):
+        path = tmp_path / "features" / f"{name}.npy"
+        path.write_bytes(bytes(2_000_000))
+        os.utime(path, (time.time() - days * 86_400,) * 2)
+    done = CliRunner().invoke(app, ["clean"])
+    assert done.exit_code == 0, done.output
+    assert "2.0 MB freed" in done.stdout
+    told = json.loads(CliRunner().invoke(app, ["clean", "--unused", "1", "--json"]).stdout)["features"]
+    assert [(each["name"], each["state"]) for each in told] == [("fbank-2-new", "removed")]
+    assert not list((tmp_path / "features").glob("*.npy"))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "there is no such file (a spec's file, or a name: fbank"),
+        ("kind: fbank\npad: zeros\n", "is no feature spec: 'pad'"),
+        ("kind: fbank\nn_mel: 8\n", "did you mean 'n_mels'"),
+        ("[]", "no feature"),
+    ],
+)
+def test_a_spec_that_is_none_is_told_by_its_file(root: Path, tmp_path: Path, content: str | None, told: str) -> None:
+    path = tmp_path / "mine.yaml"
+    if content is not None:
+        path.write_text(content)
+    place = ["--store", str(tmp_path / "store"), "--feature", str(path)]
+    done = CliRunner().invoke(app, ["build", "--root", str(root), "--workers", "0", *place])
+    assert isinstance(done.exception, UserError)
+    assert str(done.exception).startswith(f"{path}: ") and told in str(done.exception)

@@ -1,0 +1,27 @@
+"""What the published results of a task are ranked by: names only, `workers.evaluation` makes the numbers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Metric = Literal["icbhi4", "icbhi2", "accuracy", "uar", "sprsound"]
+
+USUAL: Metric = "icbhi4"  # where a corpus names no other
+
+LABELS: dict[str, str] = {
+    "icbhi4": "Score",
+    "icbhi2": "Score",
+    "accuracy": "accuracy",
+    "uar": "UAR",
+    "sprsound": "SPRSound Score",
+}
+"""As it stands in a sentence or a column."""
+
+MEANINGS: dict[str, str] = {
+    "icbhi4": "(Sp + Se) / 2; an abnormal cycle counts only with its exact class",
+    "icbhi2": "(Sp + Se) / 2; any abnormal class counts",
+    "accuracy": "share of cycles called by their class",
+    "uar": "unweighted average recall: the mean of the classes' recalls",
+    "sprsound": "mean of the average and the harmonic mean of Sp and Se; an abnormal cycle counts only with its class",
+}
+"""For people, in a line."""
