@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from feature_store.errors import UserError, nearest
-from search_spaces.patchmix_flags import BY_NAME, CONTRASTIVE, FLAGS
+from feature_store.errors import UserError
+from search_spaces.command_line import Converted, valid
+from search_spaces.patchmix_flags import CONTRASTIVE, TABLE
 from search_spaces.patchmix_notes import notes
 
 DEVICES = ("Meditron", "LittC2SE", "Litt3200", "AKGC417L")
@@ -37,27 +35,6 @@ AUDIOSET = "audioset_10_10_0.4593.pth"
 SSAST = {"Patch": ("SSAST-Base-Patch-400.pth", (16, 16)), "Frame": ("SSAST-Base-Frame-400.pth", (128, 2))}
 
 
-@dataclass(frozen=True)
-class Converted:
-    """A command of the release in our terms.
-
-    Attributes:
-        config: a plain mapping that `ExperimentConfig.parse` accepts.
-        seed: of the training.
-        split: to train and test on.
-        fold: of the split; None where it has but one.
-        evaluation: a checkpoint to score in place of training.
-        notes: what a reader has to know, a sentence or two each.
-    """
-
-    config: dict[str, Any]
-    seed: int
-    split: str
-    fold: int | None
-    evaluation: str | None
-    notes: list[str]
-
-
 def convert(command_line: str | Sequence[str]) -> Converted:
     """Convert a command, pasted whole or in words. A flag that is not given has the release's default, not ours.
 
@@ -69,8 +46,8 @@ def convert(command_line: str | Sequence[str]) -> Converted:
     """
     from workers.config import ExperimentConfig
 
-    given = _given(_words(command_line))
-    flags = SimpleNamespace(**{flag.name: given.get(flag.name, flag.default) for flag in FLAGS})
+    command = TABLE.read(command_line)
+    flags = command.flags
     if flags.eval and not (flags.pretrained and flags.pretrained_ckpt):
         hint = "add --pretrained --pretrained_ckpt FILE"
         raise UserError("scores an untrained network without a checkpoint", where="--eval", hint=hint)
@@ -93,60 +70,14 @@ def convert(command_line: str | Sequence[str]) -> Converted:
         split="official" if official else "five-fold",
         fold=None if official else int(flags.test_fold),
         evaluation=flags.pretrained_ckpt if flags.eval else None,
-        notes=notes(flags, given, config),
+        notes=notes(flags, command.given, config),
     )
-
-
-# --- reading the command ---
-
-
-def _words(command_line: str | Sequence[str]) -> list[str]:
-    """The command's words from its first flag on."""
-    if isinstance(command_line, str):
-        try:
-            words = shlex.split(re.sub(r"\\\s*\n", " ", command_line), comments=True)
-        except ValueError as error:
-            raise UserError(f"cannot be read: {str(error).lower()}", where="the command") from error
-    else:
-        words = [word for word in command_line if word.strip() not in {"", "\\"}]
-    scripts = [place for place, word in enumerate(words) if word.endswith(".py")]
-    return words[scripts[0] + 1 :] if scripts else words
-
-
-def _given(words: list[str]) -> dict[str, Any]:
-    """The flags that are there and their values; of a flag given twice, the last."""
-    given: dict[str, Any] = {}
-    rest = iter(words)
-    for word in rest:
-        name, has_value, text = word.removeprefix("--").partition("=")
-        if not word.startswith("--"):
-            raise UserError(f"'{word}' is no flag and the value of none", where="the command")
-        if name not in BY_NAME:
-            raise UserError(f"Patch-Mix has no flag '--{name}'", where="the command", hint=nearest(name, BY_NAME))
-        flag = BY_NAME[name]
-        if not flag.takes_value:
-            if has_value:
-                raise UserError(f"takes no value, not '{text}'", where=f"--{name}")
-            given[name] = True
-            continue
-        value = text if has_value else next(rest, None)
-        if value is None or value.startswith("--"):
-            raise UserError("needs a value", where=f"--{name}", hint=_valid(flag.choices))
-        given[name] = flag.read(value)
-    return given
-
-
-def _valid(values: Sequence[Any]) -> str | None:
-    return f"valid: {', '.join(map(str, values))}" if values else None
-
-
-# --- parts of the config ---
 
 
 def _task(flags: SimpleNamespace) -> str:
     if (flags.class_split, flags.n_cls) not in TASKS:
         counts = [n for split, n in TASKS if split == flags.class_split]
-        raise UserError(f"{flags.class_split} has no {flags.n_cls} classes", where="--n_cls", hint=_valid(counts))
+        raise UserError(f"{flags.class_split} has no {flags.n_cls} classes", where="--n_cls", hint=valid(counts))
     return TASKS[flags.class_split, flags.n_cls]
 
 

@@ -5,62 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
-
-from feature_store.errors import UserError
-
-Status = Literal["same", "switch", "dead", "replaced"]
-MEANING: dict[Status, str] = {
-    "same": "means here what it means there",
-    "switch": "works here, but not quite as there: the note says how",
-    "dead": "does nothing there, so it does nothing here",
-    "replaced": "lungtune has another way for it",
-}
-
-
-@dataclass(frozen=True)
-class Flag:
-    """One flag of the release.
-
-    Attributes:
-        name: without its dashes.
-        default: the release's; None where there is none, False for a flag that takes no value.
-        kind: type of its value; bool where it takes none.
-        becomes: keys of `ExperimentConfig`, or options and commands of `lungtune`; empty where nothing takes its place.
-        status: see `MEANING`.
-        note: one sentence.
-        choices: its only valid values.
-    """
-
-    name: str
-    default: Any
-    kind: type
-    becomes: tuple[str, ...]
-    status: Status
-    note: str
-    choices: tuple[Any, ...] = ()
-
-    @property
-    def takes_value(self) -> bool:
-        return self.kind is not bool
-
-    def read(self, text: str) -> Any:
-        """A value as it was typed.
-
-        Raises:
-            UserError: it is of another type, or none of the choices.
-        """
-        hint = "write the value that the shell variable has" if text.startswith("$") else None
-        try:
-            value = self.kind(text)
-        except ValueError as error:
-            kind = {int: "a whole number", float: "a number"}[self.kind]
-            raise UserError(f"'{text}' is not {kind}", where=f"--{self.name}", hint=hint) from error
-        if self.choices and value not in self.choices:
-            valid = f"valid: {', '.join(map(str, self.choices))}"
-            raise UserError(f"'{text}' is none of its values", where=f"--{self.name}", hint=hint or valid)
-        return value
+from search_spaces.command_line import Flag, FlagTable, Status
 
 
 def _on(name: str, becomes: tuple[str, ...], status: Status, note: str) -> Flag:
@@ -73,7 +18,7 @@ POLICIES = ("LB", "LD", "SM", "SS", "icbhi_sup", "icbhi_ast_sup")
 METHODS = ("ce", "patchmix", "patchmix_cl")
 TARGETS = ("grad_block", "grad_flow", "project_block", "project_flow")
 
-FLAGS = (
+TABLE = FlagTable("Patch-Mix", (
     Flag("seed", 0, int, ("--seed",), "same", "Repeatable here: a training for each."),
     Flag("print_freq", 10, int, (), "replaced", "A line an epoch is printed."),
     Flag("save_freq", 100, int, (), "replaced", "The full state is kept between epochs until a run is done."),
@@ -192,23 +137,5 @@ FLAGS = (
     Flag("alpha", 1.0, float, ("objective.alpha",), "same", "Weight of the contrastive loss."),
     Flag("negative_pair", "all", str, ("objective.negative_pair",), "same", "Same default.", ("all", "diff_label")),
     Flag("target_type", "grad_block", str, ("objective.target_type",), "same", "Same default.", TARGETS),
-)  # fmt: skip
-BY_NAME = {flag.name: flag for flag in FLAGS}
+))  # fmt: skip
 CONTRASTIVE = ("proj_dim", "temperature", "alpha", "negative_pair", "target_type")  # of patchmix_cl only
-
-
-def flags_table() -> str:
-    """The table in Markdown, a line a flag, as docs/patchmix.md has it."""
-    lines = ["| flag | default | here | status | note |", "| --- | --- | --- | --- | --- |"]
-    for flag in FLAGS:
-        here = ", ".join(f"`{name}`" for name in flag.becomes) or "-"
-        lines.append(f"| `--{flag.name}` | {_default(flag)} | {here} | {flag.status} | {flag.note} |")
-    return "\n".join(lines) + "\n"
-
-
-def _default(flag: Flag) -> str:
-    if not flag.takes_value:
-        return "off"
-    if flag.default is None:
-        return "none"
-    return f"{flag.default:g}" if isinstance(flag.default, float) else str(flag.default) or "empty"

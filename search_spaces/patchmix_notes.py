@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from search_spaces.patchmix_flags import BY_NAME, CONTRASTIVE
+from search_spaces.command_line import unused
+from search_spaces.patchmix_flags import CONTRASTIVE, TABLE
 
 TRANSFORMERS = ("ast", "ssast")
 WARPING = ("LB", "LD", "SM", "SS")
@@ -22,45 +23,34 @@ def notes(flags: SimpleNamespace, given: Mapping[str, Any], config: Mapping[str,
         given: those that the command has.
         config: what it became.
     """
-    return _of_flags(given) + _of_unused(flags, given) + ([] if flags.eval else _of_defects(flags, config["model"]))
+    said = TABLE.notes(given, said_elsewhere=WITHOUT_BEING_GIVEN) + unused(given, _without_effect(flags))
+    return said + ([] if flags.eval else _of_defects(flags, config["model"]))
 
 
-def _of_flags(given: Mapping[str, Any]) -> list[str]:
-    """Of flags that do nothing, that are replaced, and that change something otherwise than in the release."""
-    said = []
-    for name, value in given.items():
-        flag = BY_NAME[name]
-        differs = flag.status == "switch" and value != flag.default and name not in WITHOUT_BEING_GIVEN
-        if differs or flag.status in {"dead", "replaced"}:
-            said.append(f"--{name}: {flag.note}")
-    return said
-
-
-def _of_unused(flags: SimpleNamespace, given: Mapping[str, Any]) -> list[str]:
-    """Of flags that mean nothing without another one, neither there nor here."""
-    unused: dict[str, tuple[str, ...]] = {}
+def _without_effect(flags: SimpleNamespace) -> dict[str, tuple[str, ...]]:
+    """Flags that mean nothing without another one, neither there nor here, by what they lack."""
+    lacking: dict[str, tuple[str, ...]] = {}
     if flags.method != "patchmix_cl":
         mixing = ("mix_beta", "time_domain") if flags.method == "ce" else ()
-        unused[f"with --method {flags.method}"] = CONTRASTIVE + mixing
+        lacking[f"with --method {flags.method}"] = CONTRASTIVE + mixing
     if flags.model != "ssast":
-        unused[f"with --model {flags.model}"] = ONLY_SSAST
+        lacking[f"with --model {flags.model}"] = ONLY_SSAST
     else:
-        unused["with --model ssast"] = ("from_sl_official",)
+        lacking["with --model ssast"] = ("from_sl_official",)
     if flags.model not in TRANSFORMERS:
-        unused[f"with --model {flags.model}"] += ("audioset_pretrained",)
+        lacking[f"with --model {flags.model}"] += ("audioset_pretrained",)
     if flags.cosine:
-        unused["with --cosine"] = ("lr_decay_epochs",)
+        lacking["with --cosine"] = ("lr_decay_epochs",)
     if flags.optimizer == "adam":
-        unused["with --optimizer adam"] = ("momentum",)
+        lacking["with --optimizer adam"] = ("momentum",)
     for needed, names in {
         "ma_update": ("ma_beta",),
         "pretrained": ("pretrained_ckpt",),
         "pretrained_ckpt": ("pretrained",),
     }.items():
         if not getattr(flags, needed):
-            unused[f"without --{needed}"] = names
-    named = {why: [f"--{name}" for name in names if name in given] for why, names in unused.items()}
-    return [f"{', '.join(names)}: not used {why}." for why, names in named.items() if names]
+            lacking[f"without --{needed}"] = names
+    return lacking
 
 
 def _of_defects(flags: SimpleNamespace, model: Mapping[str, Any]) -> list[str]:

@@ -18,7 +18,7 @@ PATCH_MIX = {
     "E": [1, 2, 3, 7, 8],
     "O": [1, 3, 4, 5],
 }
-"""Rows marked PM, but for D23 and E6 (pieces of a cycle and their vote), which its code keeps switched off."""
+"""Rows marked PM, but for D23 (pieces of a cycle), which its code keeps switched off."""
 
 CYCLE_GUARDIAN = {
     "D": [*range(1, 7), 10, 12, 13, 15, 16, 21, 22, 23],
@@ -27,10 +27,10 @@ CYCLE_GUARDIAN = {
     "M": [9, 10, 11, 12],
     "L": range(6, 12),
     "T": [1, 3, 8, 11],
-    "E": [1, 3, 4],
+    "E": [1, 3, 4, 6],
     "O": [2, 4, 5],
 }
-"""Rows marked CG, but for E6 (the vote over pieces of a cycle), which its code keeps switched off."""
+"""Rows marked CG."""
 
 BREATHING_PHASE = {
     "F": [12, 13, 15],
@@ -57,7 +57,7 @@ AI_CUP = {
 """Rows marked AI."""
 
 CRNN = {"F": [14], "A": [14], "M": [16], "L": [13], "T": [5], "O": [7]}
-"""Rows marked CRNN; of A14 the time stretch."""
+"""Rows marked CRNN."""
 
 
 @pytest.mark.parametrize(

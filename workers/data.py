@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from feature_store.errors import UserError, nearest
+from feature_store.metrics import USUAL
 from feature_store.splits import SIDES, SplitTable, hold_out_patients, patients_on_both_sides, select_devices
 from feature_store.store import FeatureStore
 from workers.config import ExperimentConfig
@@ -132,6 +133,7 @@ def load_fold(
         dataset=config.dataset,
         task=config.task,
         classes=classes,
+        metric=about.get("metrics", {}).get(config.task, USUAL),  # a store built before metrics were kept
         synthetic=bool(about.get("synthetic", False)),
         recordings=len(set(cycles["recording"].to_pylist())),
         recordings_listed=about["recordings_listed"],
@@ -150,7 +152,7 @@ def load_fold(
         cycle_ids=np.asarray(features.cycle_ids),
         patients=patients,
         devices=np.asarray(cycles["device"].to_pylist()),
-        own_frames=_own_frames(cycles, config),
+        own_frames=config.own_frames(cycles["end"].to_numpy() - cycles["start"].to_numpy()),
         train=train,
         validation=validation,
         test=rows["test"],
@@ -196,10 +198,3 @@ def _of_devices(split: SplitTable, cycles: pa.Table, devices: Sequence[str], fol
             raise UserError(f"no recording was made with '{device}'", where="devices", hint=nearest(device, known))
     one = SplitTable.of_sides(split.name, {fold: {side: split.side(fold, side) for side in SIDES}})
     return select_devices(one, cycles, devices)
-
-
-def _own_frames(cycles: pa.Table, config: ExperimentConfig) -> np.ndarray:
-    """Frames ``[cycles]`` of each cycle before its padding begins, at least one."""
-    frames = config.feature.shape[-2]
-    seconds = cycles["end"].to_numpy() - cycles["start"].to_numpy()
-    return np.clip(np.round(seconds / config.feature.seconds * frames), 1, frames).astype(np.int64)

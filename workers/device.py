@@ -39,8 +39,7 @@ class Rows:
         labels = torch.from_numpy(data.labels[rows])
         self.labels = (labels if joined is None else torch.cat([labels, joined.labels])).to(device)
         self.positions = torch.arange(len(self.labels))
-        self.pairs = joined.pairs.to(device) if isinstance(joined, Joined) else None
-        self.spliced = joined if isinstance(joined, Spliced) else None
+        self.joined = joined
         self.own_frames = torch.from_numpy(data.own_frames[rows]).to(device)
         if device.type == "cpu":
             with warnings.catch_warnings():  # the mapping is read-only, and nothing here writes to it
@@ -63,31 +62,37 @@ class Rows:
         version = None
         if self.versions > 1 and generator is not None:
             version = torch.randint(self.versions, (len(positions),), generator=generator).to(self.device)
-        positions = positions.to(self.device)
-        if self.spliced is not None:
-            values = self._with_spliced(positions, version)
-        elif self.pairs is None or not (pair := positions >= self.cycles).any():
+        made = (positions >= self.cycles).nonzero().squeeze(1)  # on the CPU, so that a device is not waited for
+        further = positions[made] - self.cycles
+        made, positions = made.to(self.device), positions.to(self.device)
+        if not len(made) or self.joined is None:
             values = self._gather(positions, version)
+        elif isinstance(self.joined, Spliced):
+            values = self._with_spliced(self.joined, further, positions, made, version)
         else:
-            sides = self.pairs[(positions - self.cycles).clamp_min(0)]
-            first, second = torch.where(pair[:, None], sides, positions[:, None]).unbind(1)
-            values = self._gather(first, version)
-            joined = [side[pair] for side in (first, second)]
-            lengths = [self.own_frames[side] for side in joined]
-            values[pair] = join_frames(values[pair], self._gather(joined[1], None), *lengths)
+            values = self._with_pairs(self.joined, further, positions, made, version)
         scalars = None if self.scalars is None else self.scalars.index_select(0, positions)
         shares = None if self.shares is None else self.shares.index_select(0, positions)
         return inputs_of(values, scalars, shares), self.labels.index_select(0, positions)
 
-    def _with_spliced(self, positions: Tensor, version: Tensor | None) -> Tensor:
-        """`_gather`, with the cycles that are made of others' frames put together from the cycles themselves."""
-        assert self.spliced is not None
+    def _with_pairs(
+        self, joined: Joined, pairs: Tensor, positions: Tensor, made: Tensor, version: Tensor | None
+    ) -> Tensor:
+        """`_gather`, with the second cycle of each of the `pairs`, which stand at `made`, joined to its first."""
+        first, second = joined.pairs[pairs].to(self.device).unbind(1)
+        values = self._gather(positions.index_copy(0, made, first), version)
+        lengths = self.own_frames[first], self.own_frames[second]
+        values[made] = join_frames(values[made], self._gather(second, None), *lengths)
+        return values
+
+    def _with_spliced(
+        self, joined: Spliced, spliced: Tensor, positions: Tensor, made: Tensor, version: Tensor | None
+    ) -> Tensor:
+        """`_gather`, with the `spliced` cycles, which stand at `made`, put together of the frames of others."""
         values = self._gather(positions.clamp_max(self.cycles - 1), version)
-        made = (positions - self.cycles)[positions >= self.cycles].cpu()
-        if len(made):
-            originals = self.values if self.versions == 1 else self.values[:, 0]
-            sources, frames = (part[made].to(self.device) for part in (self.spliced.cycles, self.spliced.frames))
-            values[positions >= self.cycles] = gather_frames(originals, self.rows[sources], frames)
+        originals = self.values if self.versions == 1 else self.values[:, 0]
+        sources, frames = (part[spliced].to(self.device) for part in (joined.cycles, joined.frames))
+        values[made] = gather_frames(originals, self.rows[sources], frames)
         return values
 
     def _gather(self, positions: Tensor, version: Tensor | None) -> Tensor:

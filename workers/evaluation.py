@@ -48,6 +48,10 @@ class Metrics(BaseModel):
         """What is maximised under a metric's name, in percent: a Score, ``accuracy`` or ``uar``."""
         return {"accuracy": self.accuracy, "uar": self.uar}.get(name, self.score_for(name).score)
 
+    def summary(self, name: str) -> dict[str, float]:
+        """What a metric's name stands for as ``score``, behind the Sp and Se that go with it; for tables and logs."""
+        return {**self.score_for(name).model_dump(), "score": self.value(name)}
+
     @property
     def sprsound(self) -> Score:
         """SPRSound's Score: the mean of the average and the harmonic mean of Sp and Se, an abnormal hit being exact."""
@@ -96,17 +100,27 @@ def evaluate(logits: np.ndarray, labels: np.ndarray) -> Metrics:
     logits, labels = np.asarray(logits), np.asarray(labels)
     _check(logits, labels)
     confusion = confusion_matrix(logits.argmax(axis=1), labels, logits.shape[1])
+    return metrics_of(confusion, auroc(softmax(logits), labels))
+
+
+def evaluate_by(group: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> dict[str, Metrics]:
+    """The metrics of each group's cycles, by its name, sorted; `group` is ``[cycles]``, the rest as in `evaluate`."""
+    return {str(name): evaluate(logits[group == name], labels[group == name]) for name in sorted(set(group.tolist()))}
+
+
+def metrics_of(confusion: np.ndarray, area: float | None = None) -> Metrics:
+    """All metrics that follow from a confusion matrix ``[classes, classes]`` of at least one cycle, and its `auroc`."""
     recall = [_percent(row[index], row.sum()) if row.sum() else None for index, row in enumerate(confusion)]
     occurring = [value for value in recall if value is not None]
     return Metrics(
         icbhi4=icbhi_score(confusion, exact=True),
         icbhi2=icbhi_score(confusion, exact=False),
-        accuracy=_percent(np.trace(confusion), len(labels)),
+        accuracy=_percent(np.trace(confusion), confusion.sum()),
         uar=sum(occurring) / len(occurring),
-        auroc=auroc(softmax(logits), labels),
+        auroc=area,
         recall=recall,
         confusion=confusion.tolist(),
-        n=len(labels),
+        n=int(confusion.sum()),
     )
 
 

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from feature_store.audio import condition, cut_cycles, decode
+from feature_store.audio import condition, cut_cycle_pieces, cut_cycles, decode
 from feature_store.errors import UserError
 from workers.config import ExperimentConfig
+from workers.voting import Pieces, put_together
 
 CONFIG, WEIGHTS = "model_config.json", "model.safetensors"
-BATCH = 16  # cycles that are in memory as tensors at once
+BATCH = 16  # cycles, or pieces of them, that are in memory as tensors at once
 LOWEST_RATE, USUAL_RATE, HIGHEST_RATE = 1_000, 4_000, 1_000_000  # Hz; lung sounds reach up to 2 kHz
 LARGEST_SAMPLE = 16.0  # a float recording may pass 1 a little; 16-bit whole numbers are far above
 SILENCE = 1e-4  # largest sample of what counts as silence: 80 dB below full scale
@@ -44,7 +45,7 @@ class Prediction:
     Attributes:
         start, end: as they were asked for, s.
         seconds: of sound between them.
-        note: what makes the probabilities doubtful; empty where nothing does.
+        note: what makes the probabilities doubtful, or how many pieces they are of; empty where nothing does.
     """
 
     start: float
@@ -119,6 +120,7 @@ class SoundModel:
         hop: float | None = None,
         name: str | None = None,
         table: Sequence[float] = (),
+        pieces: Pieces | None = None,
     ) -> RecordingPrediction:
         """Class probabilities of each cycle of a recording.
 
@@ -129,6 +131,9 @@ class SoundModel:
                 as long as the feature, which is also what it is if not given.
             name: what errors call the recording; a file's path if not given.
             table: what is known of the recording beside its sound, if the feature takes it (`Recording.table`).
+            pieces: of a cycle longer than the feature all overlapping pieces are heard, and put together by the mean
+                of their probabilities or by a vote (see `workers.voting`); without it only the one part that training
+                takes. No window is longer.
 
         Raises:
             UserError: it is no such recording, a cycle lies outside of it, or the windows make no sense.
@@ -140,16 +145,17 @@ class SoundModel:
         seconds = len(samples) / rate
         notes = [] if rate >= USUAL_RATE else [f"sampled at {rate} Hz: lung sounds reach up to 2 kHz"]
         if cycles is None:
-            spans = self.windows(seconds, window, hop)
+            spans, pieces = self.windows(seconds, window, hop), None
             notes.insert(0, f"no cycles given: cut into {len(spans)} window{'s' if len(spans) > 1 else ''}")
         else:
             spans = _checked(cycles, seconds, name)
         predicted: list[Prediction] = []
         for first in range(0, len(spans), BATCH):
             some = spans[first : first + BATCH]
-            for (start, end), row in zip(some, self._probabilities(waveform, some, name, table), strict=True):
+            for (start, end), rows in zip(some, self._heard(waveform, some, pieces, name, table), strict=True):
+                row, of_pieces = put_together(rows, pieces) if pieces else (rows[0], None)
                 heard = samples[int(start * rate) : math.ceil(min(end, seconds) * rate)]
-                note = _note(heard, start, end, seconds, spec)
+                note = _note(heard, start, end, seconds, spec, of_pieces)
                 predicted.append(Prediction(start, end, row, min(end, seconds) - start, note))
         if all("silence" in one.note for one in predicted):
             notes.append("silence")
@@ -168,30 +174,47 @@ class SoundModel:
             raise UserError(f"a window of {window:g} s does not fit the model", hint=f"it hears {longest:g} s at once")
         return windows(seconds, window or longest, hop)
 
-    def _probabilities(
-        self, waveform: np.ndarray, spans: list[tuple[float, float]], name: str, table: Sequence[float]
-    ) -> np.ndarray:
-        """``[cycles, classes]``, finite."""
+    def _heard(
+        self,
+        waveform: np.ndarray,
+        spans: list[tuple[float, float]],
+        pieces: Pieces | None,
+        name: str,
+        table: Sequence[float],
+    ) -> list[np.ndarray]:
+        """Of each cycle the probabilities of the pieces that are heard of it, ``[pieces, classes]``."""
+        spec = self.config.feature
+        try:
+            if pieces is None:
+                cut = [(cut_cycles(waveform, [(start, end)], spec), [end - start]) for start, end in spans]
+            else:
+                cut = [cut_cycle_pieces(waveform, span, spec) for span in spans]
+            waveforms = [piece for found, _ in cut for piece in found]
+            seconds = [length for _, found in cut for length in found]
+            batches = [slice(first, first + BATCH) for first in range(0, len(waveforms), BATCH)]
+            rows = [self._probabilities(waveforms[each], seconds[each], table) for each in batches]
+        except UserError as error:
+            raise UserError(error.what, where=name, hint=error.hint) from error
+        return np.split(np.concatenate(rows), np.cumsum([len(found) for found, _ in cut])[:-1])
+
+    def _probabilities(self, waveforms: list[np.ndarray], seconds: list[float], table: Sequence[float]) -> np.ndarray:
+        """``[waveforms, classes]``, finite; waveforms are as the feature takes them, with `seconds` of own sound."""
         import torch
 
         from workers.inputs import inputs_of
 
         spec = self.config.feature
-        try:
-            cycles = cut_cycles(waveform, spans, spec)
-            values, beside = spec.compute(cycles), spec.compute_scalars(cycles, table)
-        except UserError as error:
-            raise UserError(error.what, where=name, hint=error.hint) from error
+        values, beside = spec.compute(waveforms), spec.compute_scalars(waveforms, table)
         with torch.inference_mode():
             scalars = None if beside is None else torch.from_numpy(beside).to(self.device)
             shares = None
-            if self.config.packed:  # as workers.data counts them
-                seconds, frames = torch.tensor([end - start for start, end in spans]), spec.shape[-2]
-                shares = (seconds / spec.seconds * frames).round().clamp(1, frames).to(self.device) / frames
+            if self.config.packed:
+                own = self.config.own_frames(np.array(seconds))
+                shares = torch.from_numpy(own).to(self.device) / spec.shape[-2]
             logits = self.model(inputs_of(torch.from_numpy(values).to(self.device), scalars, shares)).float()
             rows = logits.softmax(dim=1).cpu().numpy()
         if not np.isfinite(rows).all():
-            raise UserError("the model gives no numbers for this sound", where=name, hint="its weights are broken")
+            raise UserError("the model gives no numbers for this sound", hint="its weights are broken")
         return rows
 
 
@@ -283,16 +306,18 @@ def _checked(cycles: Sequence[tuple[float, float]], seconds: float, name: str) -
     return list(cycles)
 
 
-def _note(heard: np.ndarray, start: float, end: float, seconds: float, spec: Any) -> str:
-    """What makes a cycle's probabilities doubtful, from its own samples."""
+def _note(heard: np.ndarray, start: float, end: float, seconds: float, spec: Any, of_pieces: str | None) -> str:
+    """What makes a cycle's probabilities doubtful, from its own samples, and what is to be said of its pieces."""
     length = min(end, seconds) - start
     notes = []
     if not len(heard) or float(np.abs(heard).max()) < SILENCE:
         notes.append("silence")
     if length < SHORTEST:
         notes.append(f"only {1000 * length:.0f} ms of sound")
-    if length > spec.seconds + 1e-6:
+    if of_pieces is None and length > spec.seconds + 1e-6:
         notes.append(f"only its {spec.keep} {spec.seconds:g} s are heard")
+    elif of_pieces:
+        notes.append(of_pieces)
     if end > seconds + LATEST:
         notes.append(f"ends {end - seconds:.1f} s after the recording")
     return "; ".join(notes)

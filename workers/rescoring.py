@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from feature_store.metrics import Metric
 from feature_store.store import FeatureStore
 from workers.config import ExperimentConfig
 from workers.data import load_fold
-from workers.evaluation import Metrics, evaluate
+from workers.evaluation import Metrics, evaluate, evaluate_by
+from workers.results import WEIGHTS, FoldResult
 
 if TYPE_CHECKING:
     from workers.models import LoadReport
@@ -26,6 +29,7 @@ class Rescored:
         devices: ``[cycles]``.
         labels: ``[cycles]`` class numbers.
         logits: ``[cycles, classes]`` float32.
+        metric: the task's own.
         report: what became of the file's entries.
     """
 
@@ -33,6 +37,7 @@ class Rescored:
     devices: np.ndarray
     labels: np.ndarray
     logits: np.ndarray
+    metric: Metric
     report: LoadReport
 
     @property
@@ -41,10 +46,25 @@ class Rescored:
 
     def by_device(self) -> dict[str, Metrics]:
         """The metrics of each recording device's cycles."""
-        return {
-            str(device): evaluate(self.logits[self.devices == device], self.labels[self.devices == device])
-            for device in np.unique(self.devices)
-        }
+        return evaluate_by(self.devices, self.logits, self.labels)
+
+
+def rescore_result(result: FoldResult, weights: bytes, store: FeatureStore, cache: Path, device: Any) -> Rescored:
+    """Run weights over the test side of the fold run that they are of.
+
+    Args:
+        result: the fold run.
+        weights: `model.safetensors`, from the result store or from a registry.
+        store, cache, device: as in `rescore`.
+
+    Raises:
+        UserError: see `rescore`.
+    """
+    config, key = ExperimentConfig.parse(result.config, where=f"result {result.hash[:12]}"), result.key
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / WEIGHTS
+        path.write_bytes(weights)
+        return rescore(config, path, store, cache, split=key.split, fold=key.fold, seed=key.seed, device=device)
 
 
 def rescore(
@@ -91,4 +111,11 @@ def rescore(
         batches = rows.positions.split(config.training.eval_batch_size)
         logits = torch.cat([model(rows.take(batch)[0]).float() for batch in batches]).cpu().numpy()
     chosen = getattr(data, side)
-    return Rescored(data.cycle_ids[chosen], data.devices[chosen], data.labels[chosen], logits, report)
+    return Rescored(
+        cycle_ids=data.cycle_ids[chosen],
+        devices=data.devices[chosen],
+        labels=data.labels[chosen],
+        logits=logits,
+        metric=data.summary.metric,
+        report=report,
+    )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from feature_store.errors import UserError
+from feature_store.metrics import USUAL, Metric
 from feature_store.storage import LocalStorage, Storage, open_storage
 from workers.evaluation import Metrics
 
@@ -76,6 +77,7 @@ class DataSummary(Record):
     dataset: str
     task: str
     classes: list[str]
+    metric: Metric = Field(default=USUAL, description="what the task's published results are ranked by")
     synthetic: bool
     recordings: int
     recordings_listed: int

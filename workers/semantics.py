@@ -10,8 +10,8 @@ import ast
 import hashlib
 from pathlib import Path
 
-VERSION = 2
-DIGEST = "256b127159466076"
+VERSION = 3
+DIGEST = "a75091580e950232"
 
 MODULES = (
     "augment/*.py",

@@ -1,4 +1,4 @@
-"""`lungtune presets`: list and show the shipped configs, and convert a command of Patch-Mix' release."""
+"""`lungtune presets`: list and show the shipped configs, and convert a command of a source system."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import typer
 from orchestrator.cli.console import err, out
 
 if TYPE_CHECKING:
-    from search_spaces.patchmix_command import Converted
+    from search_spaces.command_line import Converted
 
+OutFile = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="write the config here")]
 app = typer.Typer(help="Published recipes as configs, for `lungtune train NAME`.", no_args_is_help=True)
 PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True}  # another program's flags
 
@@ -56,7 +57,7 @@ def from_patchmix(
     command: Annotated[
         list[str], typer.Argument(metavar="FLAGS...", help="flags of Patch-Mix' main.py, or a whole command in quotes")
     ],
-    out_file: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="write the config here")] = None,
+    out_file: OutFile = None,
 ) -> None:
     """The config that a command of Patch-Mix' release stands for, and the `lungtune` command that runs it.
 
@@ -66,7 +67,28 @@ def from_patchmix(
     """
     from search_spaces.patchmix_command import convert
 
-    converted = convert(command[0] if len(command) == 1 else command)
+    _hand_over(convert(command[0] if len(command) == 1 else command), out_file)
+
+
+@app.command("from-cycleguardian", context_settings=PASSED_ON)
+def from_cycleguardian(
+    command: Annotated[
+        list[str],
+        typer.Argument(metavar="FLAGS...", help="flags of CycleGuardian's scripts, or a whole command in quotes"),
+    ],
+    out_file: OutFile = None,
+) -> None:
+    """The config that a command of CycleGuardian's release stands for, and the `lungtune` command that runs it.
+
+    Example: lungtune presets from-cycleguardian --out mine.yaml -- --lr_h 0.001 --batch_size 128 --epochs 600
+    """
+    from search_spaces.cycleguardian_command import convert
+
+    _hand_over(convert(command[0] if len(command) == 1 else command), out_file)
+
+
+def _hand_over(converted: Converted, out_file: Path | None) -> None:
+    """Print the config or write it, with what differs as comments, and say how to run it."""
     text = _commented(converted.notes) + _yaml(converted.config)
     if out_file is None:
         typer.echo(text, nl=False)

@@ -76,7 +76,7 @@ def test_bad_flags_end_with_two_and_name_the_nearest(run: Run) -> None:
     assert (code, printed) == (2, "") and "valid: ce, patchmix, patchmix_cl" in error
 
 
-@pytest.mark.parametrize("command", ["list", "show", "from-patchmix"])
+@pytest.mark.parametrize("command", ["list", "show", "from-patchmix", "from-cycleguardian"])
 def test_help_shows_an_example(command: str, run: Run) -> None:
     code, printed, _ = run("presets", command, "--help")
     assert code == 0 and f"Example: lungtune presets {command}" in " ".join(printed.split())

@@ -12,8 +12,9 @@ from pydantic import BaseModel
 
 from feature_store.errors import UserError
 from feature_store.features import NAMED
+from search_spaces.command_line import MEANING
 from search_spaces.patchmix_command import AUDIOSET, IMAGENET, SSAST
-from search_spaces.patchmix_flags import BY_NAME, FLAGS, MEANING, flags_table
+from search_spaces.patchmix_flags import TABLE
 from workers.config import ExperimentConfig
 
 PAGE = (Path(__file__).parents[2] / "docs" / "patchmix.md").read_text()
@@ -55,18 +56,18 @@ KEYS = keys_of(ExperimentConfig)
 
 
 def test_O4_every_flag_of_the_release_stands_once_with_its_default() -> None:
-    assert [flag.name for flag in FLAGS] == list(RELEASE)
-    assert {flag.name: flag.default for flag in FLAGS} == RELEASE
-    assert {flag.name for flag in FLAGS if not flag.takes_value} == {k for k, v in RELEASE.items() if v is OFF}
+    assert [flag.name for flag in TABLE.flags] == list(RELEASE)
+    assert {flag.name: flag.default for flag in TABLE.flags} == RELEASE
+    assert {flag.name for flag in TABLE.flags if not flag.takes_value} == {k for k, v in RELEASE.items() if v is OFF}
 
 
 def test_flags_that_do_nothing_there_are_said_to() -> None:
-    dead = {flag.name for flag in FLAGS if flag.status == "dead"}
+    dead = {flag.name for flag in TABLE.flags if flag.status == "dead"}
     assert dead == {"butterworth_filter", "nfft", "concat_aug_scale", "warm_epochs"}
-    assert {flag.status for flag in FLAGS} == set(MEANING)
+    assert {flag.status for flag in TABLE.flags} == set(MEANING)
 
 
-@pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
+@pytest.mark.parametrize("flag", TABLE.flags, ids=lambda flag: flag.name)
 def test_what_takes_a_flags_place_exists(flag: Any) -> None:
     assert bool(flag.becomes) or flag.status in {"dead", "replaced"}
     for name in flag.becomes:
@@ -82,7 +83,7 @@ def test_keys_are_found_in_unions_and_nested_parts() -> None:
     assert "objective.temperature" not in KEYS
 
 
-@pytest.mark.parametrize("flag", [flag for flag in FLAGS if flag.takes_value and flag.default is not None])
+@pytest.mark.parametrize("flag", [flag for flag in TABLE.flags if flag.takes_value and flag.default is not None])
 def test_a_default_is_read_from_its_text(flag: Any) -> None:
     assert flag.read(str(flag.default)) == flag.default
     assert type(flag.read(str(flag.default))) is flag.kind
@@ -90,21 +91,21 @@ def test_a_default_is_read_from_its_text(flag: Any) -> None:
 
 def test_a_wrong_value_lists_the_valid_ones() -> None:
     with pytest.raises(UserError, match="valid: repeat, zero, aug") as caught:
-        BY_NAME["pad_types"].read("stretch")
+        TABLE.by_name["pad_types"].read("stretch")
     assert caught.value.where == "--pad_types"
     with pytest.raises(UserError, match="'ten' is not a whole number"):
-        BY_NAME["epochs"].read("ten")
+        TABLE.by_name["epochs"].read("ten")
     with pytest.raises(UserError, match="'1,5' is not a number"):
-        BY_NAME["alpha"].read("1,5")
+        TABLE.by_name["alpha"].read("1,5")
     with pytest.raises(UserError, match="shell variable"):
-        BY_NAME["model"].read("$m")
+        TABLE.by_name["model"].read("$m")
 
 
 def test_O4_the_page_has_exactly_this_table() -> None:
     rows = [line for line in PAGE.splitlines() if line.startswith(("| flag | default", "| `--"))]
     shown = [line for line in rows if line.count("|") == 6]
-    assert flags_table() in PAGE
-    assert len(shown) == len(FLAGS) + 1, "and no second one"
+    assert TABLE.markdown() in PAGE
+    assert len(shown) == len(TABLE.flags) + 1, "and no second one"
 
 
 def test_the_page_names_every_pretrained_file_every_defect_and_every_status() -> None:

@@ -110,7 +110,7 @@ def test_a_header_names_the_switches_that_bring_the_defects_back() -> None:
         switches = [line.split("--set ")[1].split()[0] for line in header.splitlines() if "--set " in line]
         assert len(switches) == 3
         config = ExperimentConfig.parse(override(load_preset(name), switches))
-        assert config.compat == ["model.pos_embed_layout", "augment.gate"] and config.training.watch_test
+        assert config.compat == ["augment.gate", "model.pos_embed_layout"] and config.training.watch_test
 
 
 def test_an_unknown_preset_names_the_nearest_and_the_others() -> None:

@@ -123,6 +123,34 @@ def test_A14_speeds_are_drawn_for_a_share_of_the_training_cycles_only() -> None:
     torch.testing.assert_close(model(x[:2]), model(x[:2]))
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_A14_a_share_of_the_training_cycles_is_cut_down_to_a_stretch_of_its_own_sound(packed: bool) -> None:
+    """The source crops waveforms: with a chance of 0.4 it takes away a share of |N(0, 0.25)|, at most 0.8."""
+    count, frames, own = 4000, 200, 150 if packed else 200
+    model = made(frames, 16, crop=0.4).train()
+    x = torch.arange(float(frames))[None, None, :, None].expand(count, 1, frames, 16)
+    torch.manual_seed(0)
+    out, shares = model.backbone._cropped(x, torch.full((count,), own / frames) if packed else None)
+    assert (shares is None) is not packed
+    heard = out[:, 0, :, 0]
+    kept = torch.tensor([len(row[:own].unique()) for row in heard])
+    if shares is not None:
+        torch.testing.assert_close(shares * frames, kept.float())
+    cut = kept < own
+    assert torch.equal(heard[~cut], x[~cut][:, 0, :, 0]), "the others are as they were, with their padding"
+    assert cut.float().mean().item() == pytest.approx(0.4, abs=0.03)
+    shares_cut = 1 - kept[cut] / own
+    assert shares_cut.mean().item() == pytest.approx(0.25 * (2 / np.pi) ** 0.5, abs=0.02)
+    assert kept.min() == round(0.2 * own)
+    for row, length in zip(heard[cut], kept[cut].tolist(), strict=True):
+        assert torch.equal(row[:length], row[0] + torch.arange(float(length))), "one stretch"
+        assert row[length - 1] < own, "without the padding"
+        assert torch.equal(row[length : 2 * length], row[: min(length, frames - length)]), "and again to the end"
+    assert len(heard[cut, 0].unique()) > 50, "that begins anywhere"
+    model.eval()
+    torch.testing.assert_close(model(x[:2]), model(x[:2]))
+
+
 def test_L13_the_loss_is_the_negative_log_likelihood_of_a_log_softmax() -> None:
     given, model = config(), made(50, 32).eval()
     x, y = maps(6, 50, 32), torch.tensor([0, 1, 2, 3, 4, 5])
@@ -149,6 +177,7 @@ def test_T5_the_preset_trains_as_the_source() -> None:
     assert (optim.schedule, optim.decay_rate, optim.decay_epochs) == ("step", 0.5, tuple(range(10, 100, 10)))
     assert (training.epochs, training.batch_size, training.drop_last, training.patience) == (100, 24, True, 8)
     assert preset.packed and preset.compat == []
+    assert preset.model.model_dump(include={"crop", "stretch"}) == {"crop": 0.4, "stretch": 0.4}
 
 
 def test_T5_amsgrad_never_forgets_the_largest_gradient() -> None:
@@ -196,7 +225,7 @@ def test_O7_a_packed_model_hears_a_single_file_as_it_was_trained(settings: Setti
     ("changes", "told"),
     [
         ({"feature": {**TINY_FEATURE, "pad": "zero"}}, "feature.pad repeat or augment"),
-        ({"feature": {**TINY_FEATURE, "copies": 1}}, "feature.copies 0"),
+        ({"feature": {**TINY_FEATURE, "copies": 1}}, "feature.copies 0 or feature.copy_by noise"),
         ({"augment": {"roll": 0.5}}, "augment.roll 0"),
         ({"training": {"concat_scale": 1.0}}, "training.concat_scale 0"),
     ],

@@ -16,6 +16,7 @@ from workers.models import build_model
 from workers.models.clustering import DeepClustering, hard_assignment, sharpened, soft_assignment
 from workers.models.cycleguardian import CycleGuardian, GroupClassifier
 from workers.objectives import build_objective
+from workers.objectives.clusters import clusters_in_use
 
 SMALL = {"kind": "hybrid", "seconds": 1.0, "bins": 16, "bins_per_octave": 6, "low_hz": 100.0, "hop": 400}
 
@@ -108,8 +109,10 @@ def test_M10_clusters_are_gathered_as_by_masks_and_a_convolution(small: GroupCla
     torch.testing.assert_close(found.features, fused, atol=1e-5, rtol=1e-4)
 
 
-def test_M10_empty_clusters_have_zero_vectors_at_initialisation(small: GroupClassifier) -> None:
-    found = small.cluster(small.tokens(torch.randn(4, 3, 56, 16)))
+def test_M10_empty_clusters_have_zero_vectors_at_initialisation() -> None:
+    torch.manual_seed(0)
+    published = network(codes="raw")
+    found = published.cluster(published.tokens(torch.randn(4, 3, 56, 16)))
     [used] = found.soft.argmax(dim=2).unique()  # all groups fall into one cluster
     empty = [cluster for cluster in range(4) if cluster != used]
     assert not found.vectors[:, empty].any() and found.vectors[:, used].any()
@@ -126,18 +129,26 @@ def test_M10_the_gate_mixes_the_cluster_vectors_by_shares() -> None:
     assert gated.clustering.fuse[0].weight.grad is None
 
 
-def test_M10_learns_a_tiny_batch() -> None:
+@pytest.mark.parametrize(
+    ("codes", "at_first", "at_last"), [("raw", (1, 1.1), (1, 2.5)), ("standardized", (3, 4), (3, 4))]
+)
+def test_M10_M12_learns_a_tiny_batch_by_its_objective_and_with_all_clusters_where_codes_are_standardised(
+    codes: str, at_first: tuple[float, float], at_last: tuple[float, float]
+) -> None:
     torch.manual_seed(0)
-    model = network(classes=2)
+    model, objective = network(classes=2, codes=codes), build_objective(config().objective, 128, np.array([4, 4]))
     y = torch.arange(8) % 2
     x = torch.randn(8, 3, 56, 16) + 2.0 * y[:, None, None, None]
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for _ in range(40):
-        loss = F.cross_entropy(model(x), y)
+    optimizer = torch.optim.Adam([*model.parameters(), *objective.parameters()], lr=1e-3)
+    used, generator = [], torch.Generator().manual_seed(0)
+    for _ in range(60):
+        loss = objective(model, x, y, generator)
         optimizer.zero_grad()
-        loss.backward()
+        loss.total.backward()
         optimizer.step()
-    assert float(loss.detach()) < 0.1
+        used.append(float(loss.parts["clusters_in_use"]))
+    assert float(loss.parts["ce"]) < 0.1
+    assert at_first[0] <= used[0] <= at_first[1] and at_last[0] <= used[-1] <= at_last[1], used
 
 
 def test_M10_a_batch_of_one_trains() -> None:
@@ -183,6 +194,31 @@ def test_M11_the_target_is_sharper_and_counts_within_each_sample() -> None:
 def test_M11_every_group_has_one_cluster() -> None:
     member = hard_assignment(torch.rand(3, 7, 4))
     assert member.shape == (3, 4, 7) and (member.sum(dim=1) == 1).all()
+
+
+def test_M12_standardised_codes_lie_among_the_centres_from_the_first_batch_on() -> None:
+    x = torch.randn(16, 3, 56, 16)
+    for seed in range(3):
+        used = {}
+        for codes in ("raw", "standardized"):
+            torch.manual_seed(seed)
+            model = network(codes=codes).train()
+            used[codes] = float(clusters_in_use(model.cluster(model.tokens(x)).soft))
+        assert used["raw"] < 2 < 2.5 < used["standardized"], used
+
+
+def test_M12_codes_are_standardised_over_the_groups_of_a_batch_and_by_running_statistics_when_evaluated() -> None:
+    torch.manual_seed(0)
+    head = DeepClustering(3, 16, code=8)
+    groups = torch.randn(5, 3, 16)
+    for _ in range(200):
+        soft = head(groups).soft
+    codes = head.encoder(groups).flatten(0, 1)
+    standard = (codes - codes.mean(dim=0)) / (codes.var(dim=0, correction=0) + 1e-5).sqrt()
+    torch.testing.assert_close(soft, soft_assignment(standard.view(5, 3, 8), head.centres))
+    one = head.eval()(groups[:1]).soft
+    unbiased = (codes - codes.mean(dim=0)) / (codes.var(dim=0) + 1e-5).sqrt()
+    torch.testing.assert_close(one, soft_assignment(unbiased.view(5, 3, 8), head.centres)[:1], rtol=1e-4, atol=1e-5)
 
 
 def test_M11_assignments_are_computed_in_full_precision() -> None:

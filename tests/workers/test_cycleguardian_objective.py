@@ -31,7 +31,7 @@ class TinyGroups(nn.Module):
         super().__init__()
         self.grid = (1, 6)
         self.scale = nn.Parameter(torch.ones(()))
-        self.clustering = DeepClustering(6, 12, clusters=4, code=5)
+        self.clustering = DeepClustering(6, 12, clusters=4, code=5, codes="raw")
         self.head = nn.Linear(5, 4)
         self.clustered: list[Tensor] = []
 

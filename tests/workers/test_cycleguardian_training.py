@@ -67,10 +67,23 @@ def test_O2_an_epoch_tells_its_four_losses_its_rate_its_score_and_its_clusters(
 
 
 def test_a_collapse_is_noted_in_the_epochs_record(store: FeatureStore, tmp_path: Path) -> None:
-    config = config_with(optim={"lr": 1e-9}, training={"epochs": 1})
+    config = config_with(model={"codes": "raw"}, optim={"lr": 1e-9}, training={"epochs": 1})
     [record] = train(config, load(store, config, tmp_path)).epochs
     assert record["parts"]["clusters_in_use"] == pytest.approx(1, abs=0.05)
     assert "collapsed" in record["notes"][0]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_M12_standardised_codes_use_more_clusters_than_raw_ones_in_every_epoch(
+    reduction: str, store: FeatureStore, tmp_path: Path
+) -> None:
+    used = {}
+    for codes in ("raw", "standardized"):
+        config = config_with(model={"codes": codes}, objective={"cluster_reduction": reduction})
+        trained = train(config, load(store, config, tmp_path))
+        used[codes] = [record["parts"]["clusters_in_use"] for record in trained.epochs]
+    assert used["raw"][0] < 2 and min(used["standardized"]) > 2.5, used
+    assert all(more > fewer for more, fewer in zip(used["standardized"], used["raw"], strict=True))
 
 
 def test_equal_seeds_train_equal_networks(store: FeatureStore, tmp_path: Path) -> None:

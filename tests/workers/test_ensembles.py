@@ -14,6 +14,7 @@ from sklearn.metrics import confusion_matrix
 from feature_store.errors import UserError
 from tests.ensemble_results import cycles_of, guesses, held_out_cycles, publish
 from workers.ensembles import EnsembleStore, Settings, build_ensemble, stored
+from workers.ensembles.record import ensemble_hash
 from workers.evaluation import evaluate
 from workers.results import ResultStore
 
@@ -90,6 +91,41 @@ def test_weights_are_what_members_reach_on_their_held_out_cycles(store: ResultSt
     assert [m.weight for m in soft.members] == pytest.approx(softmax(values))
     if by == "score":
         assert [m.validation_score for m in scored.members] == pytest.approx(100 * np.array(values))
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "uar", "sprsound"])
+def test_a_task_s_own_metric_weights_and_measures_where_it_is_another(store: ResultStore, metric: str) -> None:
+    names = [publish(store, config, skill=skill, metric=metric) for config, skill in (("a", 0.5), ("b", 1.5))]
+    runs = [store.find(name).protocols["last"] for name in names]
+    held_out = [run.validation.value(metric) for run in runs if run.validation is not None]
+    made = build_ensemble(store, names, method="score")
+    assert made.metric == metric
+    assert [m.weight for m in made.members] == pytest.approx(np.array(held_out) / np.sum(held_out))
+    assert [m.validation_score for m in made.members] == pytest.approx(held_out)
+    assert [m.test_score for m in made.members] == pytest.approx([run.test.value(metric) for run in runs])
+    own = EnsembleStore(store.storage).predictions(made.hash)
+    together = evaluate(logits(own), own["label"].to_numpy())
+    assert made.overall.score == pytest.approx(together.value(metric)) != pytest.approx(together.icbhi4.score)
+    assert made.overall.cycle_weighted_score == pytest.approx(together.value(metric))
+
+
+def test_by_the_task_s_own_metric_is_one_ensemble_under_either_name(store: ResultStore) -> None:
+    names = [publish(store, config, skill=1.0, metric="accuracy") for config in "ab"]
+    for method in ("score", "greedy"):
+        by_name = [
+            build_ensemble(store, names, method=method, settings=Settings(by=by)) for by in ("score", "accuracy")
+        ]
+        assert by_name[0] == by_name[1]
+
+
+def test_names_of_ensembles_stay_where_the_metric_is_icbhi4() -> None:
+    """As they were before tasks had metrics of their own; another metric makes another ensemble."""
+    name = ensemble_hash(["a", "b"], "score", Settings(rounds=7), "last", "icbhi4")
+    assert name == "7c48dd701b6f902e4ab437ce1f4e45d62e170fcc"
+    name = ensemble_hash(["a", "b"], "greedy", Settings(by="accuracy", rounds=7), "last", "icbhi4")
+    assert name == "8491233a13d334d29da5823f33586b14446ff06d"
+    others = [ensemble_hash(["a", "b"], "mean", Settings(), "last", m) for m in ("icbhi4", "accuracy", "uar")]
+    assert len(set(others)) == 3
 
 
 def test_greedy_selection_leaves_out_who_does_not_help_and_says_so(store: ResultStore) -> None:

@@ -13,14 +13,7 @@ from scipy.special import expit
 from scipy.special import softmax as scipy_softmax
 from sklearn.metrics import accuracy_score, recall_score
 
-from workers.ensembles.weights import (
-    combine,
-    greedy_weights,
-    mean_weights,
-    measured,
-    score_weights,
-    softmax_weights,
-)
+from workers.ensembles.weights import combine, greedy_weights, mean_weights, measured, score_weights, softmax_weights
 
 
 def drawn(members: int, cycles: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -73,7 +66,11 @@ def test_measures_are_those_of_the_literature() -> None:
     abnormal = labels > 0
     specificity = recall_score(labels == 0, predicted == 0)
     sensitivity = accuracy_score(labels[abnormal], predicted[abnormal])
-    assert measured(probabilities[0], labels, "score") == pytest.approx((specificity + sensitivity) / 2)
+    mean, harmonic = (specificity + sensitivity) / 2, 2 * specificity * sensitivity / (specificity + sensitivity)
+    assert measured(probabilities[0], labels, "icbhi4") == pytest.approx(mean)
+    assert measured(probabilities[0], labels, "sprsound") == pytest.approx((mean + harmonic) / 2)
+    recall = recall_score(labels, predicted, average="macro")
+    assert measured(probabilities[0], labels, "uar") == pytest.approx(recall)
 
 
 def test_greedy_selection_takes_the_two_that_complete_each_other() -> None:
@@ -117,14 +114,14 @@ def test_greedy_selection_is_that_of_the_book_and_never_below_the_best_member(
     chosen = greedy_by_the_book(probabilities, labels, rounds)
     expected = np.array([chosen[member] for member in range(members)]) / chosen.total()
     assert np.allclose(weights, expected)
-    for measure in ("accuracy", "score"):
-        found = greedy_weights(probabilities, labels, measure, rounds)
-        together = measured(np.tensordot(found, probabilities, axes=1), labels, measure)
-        alone = max(measured(own, labels, measure) for own in probabilities)
+    for metric in ("accuracy", "icbhi4"):
+        found = greedy_weights(probabilities, labels, metric, rounds)
+        together = measured(np.tensordot(found, probabilities, axes=1), labels, metric)
+        alone = max(measured(own, labels, metric) for own in probabilities)
         assert together >= alone - 1e-12
         assert found.sum() == pytest.approx(1.0) and (found >= 0).all()
 
 
 def test_of_equal_members_the_first_is_selected() -> None:
     probabilities, labels = drawn(1, 40, 4, 9)
-    assert greedy_weights(np.repeat(probabilities, 3, axis=0), labels, "score", 10).tolist() == [1, 0, 0]
+    assert greedy_weights(np.repeat(probabilities, 3, axis=0), labels, "icbhi4", 10).tolist() == [1, 0, 0]

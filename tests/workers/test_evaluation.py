@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from feature_store.errors import UserError
-from workers.evaluation import evaluate, softmax
+from workers.evaluation import evaluate, metrics_of, softmax
 
 
 def logits_of(predicted: list[int], classes: int = 4) -> np.ndarray:
@@ -64,6 +64,32 @@ def test_a_class_that_is_absent_has_no_recall() -> None:
     assert found.recall == [100.0, 50.0, None, None] and found.auroc is None and found.uar == 75.0
     assert "auroc" not in found.flat() and "recall_3" not in found.flat()
     assert found.flat()["score"] == found.icbhi4.score
+
+
+@pytest.mark.parametrize(
+    ("metric", "summary"),
+    [
+        ("icbhi4", (75.0, 50.0, 62.5)),
+        ("icbhi2", (75.0, 75.0, 75.0)),
+        ("accuracy", (75.0, 50.0, 62.5)),  # 5 of 8
+        ("uar", (75.0, 50.0, 56.25)),  # 75, 50, 0 and 100
+        ("sprsound", (75.0, 50.0, 61.25)),  # of 62.5 and 60
+    ],
+)
+def test_a_summary_has_the_metric_s_own_number_behind_the_rates_that_go_with_it(
+    metric: str, summary: tuple[float, ...]
+) -> None:
+    labels = np.array([0, 0, 0, 0, 1, 1, 2, 3])
+    found = evaluate(logits_of([0, 0, 0, 1, 1, 2, 0, 3]), labels)
+    assert found.summary(metric) == dict(zip(("specificity", "sensitivity", "score"), summary, strict=True))
+    assert found.value(metric) == summary[-1]
+
+
+def test_a_confusion_matrix_alone_gives_all_but_the_area() -> None:
+    labels = np.array([0, 0, 1, 1, 2, 3])
+    whole = evaluate(logits_of([0, 1, 1, 2, 2, 0]), labels)
+    assert whole.auroc is not None
+    assert metrics_of(np.array(whole.confusion)) == whole.model_copy(update={"auroc": None})
 
 
 @pytest.mark.parametrize(

@@ -315,6 +315,48 @@ def test_ten_minutes_are_cut_into_windows_a_batch_at_a_time(
     assert np.stack(found) == pytest.approx(np.stack([one.probabilities for one in first.cycles]), abs=1e-6)
 
 
+@pytest.mark.parametrize("told", [False, True], ids=["whole", "told where its padding begins"])
+def test_E6_all_pieces_of_a_long_cycle_are_heard_and_put_together(
+    told: bool, packed: tuple[Path, ExperimentConfig, torch.nn.Module], recording: Path, tmp_path: Path
+) -> None:
+    """4.6 s by a feature of 2 s: pieces from 0, 1 and 2 s, and the last 1.6 s filled up as the feature does it."""
+    content = packed[1].model_dump(mode="json")
+    config = ExperimentConfig.parse({**content, "model": {**content["model"], "packed": told}})
+    write_model(tmp_path, config, CLASSES, (packed[0] / "model.safetensors").read_bytes())
+    model, spans = SoundModel(tmp_path), [(0.0, 4.6), (4.0, 5.0)]
+    alone = model.predict(recording, [(0.0, 2.1), (1.0, 3.1), (2.0, 4.1), (3.0, 4.6), (4.0, 5.0)]).cycles
+    rows = np.stack([one.probabilities for one in alone[:4]])
+    one, mean, vote = (model.predict(recording, spans, pieces=pieces).cycles for pieces in (None, "mean", "vote"))
+    assert one[0].probabilities == pytest.approx(rows[0], abs=1e-6)
+    assert mean[0].probabilities == pytest.approx(rows.mean(axis=0), abs=1e-6)
+    votes = rows.argmax(axis=1)
+    winner = np.bincount(votes).argmax()
+    assert vote[0].probabilities == pytest.approx(rows[votes == winner].mean(axis=0), abs=1e-6)
+    agree = (votes == winner).sum()
+    notes = ["only its first 2 s are heard", "heard in 4 pieces", f"{agree} of its 4 pieces agree"]
+    assert [found[0].note for found in (one, mean, vote)] == notes
+    for found in (one, mean, vote):
+        assert found[1].probabilities == pytest.approx(alone[4].probabilities, abs=1e-6) and found[1].note == ""
+
+
+def test_E6_without_cycles_there_are_windows_and_no_pieces(
+    packed: tuple[Path, ExperimentConfig, torch.nn.Module], recording: Path
+) -> None:
+    model = SoundModel(packed[0])
+    one, vote = (model.predict(recording, window=2.0, hop=1.0, pieces=pieces) for pieces in (None, "vote"))
+    assert [cycle.probabilities.tolist() for cycle in one.cycles] == [c.probabilities.tolist() for c in vote.cycles]
+
+
+def test_E6_the_pieces_of_a_minute_are_in_memory_a_batch_at_a_time(
+    packed: tuple[Path, ExperimentConfig, torch.nn.Module],
+) -> None:
+    model, sizes = SoundModel(packed[0]), []
+    model.model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    noise = 0.1 * np.random.default_rng(0).normal(size=60 * 4_000).astype(np.float32)
+    (found,) = model.predict(Waveform(noise, 4_000), [(0.0, 60.0)], pieces="mean").cycles
+    assert sizes == [16, 16, 16, 12] and found.note == "heard in 60 pieces"
+
+
 def test_no_cycle_at_all_is_told(packed: tuple[Path, ExperimentConfig, torch.nn.Module], recording: Path) -> None:
     with pytest.raises(UserError, match="there is no cycle to classify"):
         SoundModel(packed[0]).predict(recording, [])

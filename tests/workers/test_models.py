@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from feature_store.errors import UserError
+from workers.batch_norm import BatchNorm2d
 from workers.config import ModelConfig
 from workers.models import SoundClassifier, build_model
 
@@ -60,11 +61,6 @@ def count(module: nn.Module) -> int:
 def test_M6_panns_trunks_have_the_published_size(name: str, expected: int) -> None:
     with torch.device("meta"):
         assert count(make({"name": name}, PUBLISHED).backbone) == expected
-
-
-@pytest.mark.parametrize(("bidirectional", "expected"), [(False, 139_786), (True, 256_266)])
-def test_the_crnn_has_its_source_s_size(bidirectional: bool, expected: int) -> None:
-    assert count(make({"name": "crnn", "bidirectional": bidirectional}, (400, 128), classes=10)) == expected
 
 
 def shapes_on_the_way(name: str, blocks: int, shape: tuple[int, int]) -> list[tuple[int, ...]]:
@@ -197,11 +193,44 @@ def test_pools_of_the_crnn_shrink_only_where_they_would_leave_nothing(
     assert [layer.kernel_size for layer in layers if isinstance(layer, nn.MaxPool2d)] == expected
 
 
-def test_the_crnn_trains_on_a_batch_of_one() -> None:
-    """The last batch of an epoch may be one cycle."""
-    model = make({"name": "crnn"}, (100, 64)).train()
-    model(torch.randn(1, 1, 100, 64)).sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [
+        ({"name": "resnet10"}, (16, 16)),
+        ({"name": "resnet50"}, (16, 16)),
+        ({"name": "efficientnet_b0"}, (16, 16)),
+        ({"name": "mn", "width": 0.4}, (16, 16)),
+        ({"name": "cnn6"}, (16, 16)),
+        ({"name": "cnn14"}, (32, 32)),
+        ({"name": "crnn", "hidden": 8}, (7, 7)),
+        ({"name": "cnn8"}, (4, 4)),
+        ({"name": "vgg"}, (2, 2)),
+        ({"name": "voice_cnn"}, (40, 13)),
+        ({"name": "cycleguardian"}, (20, 11)),
+    ],
+    ids=lambda value: value["name"] if isinstance(value, dict) else "",
+)
+def test_a_batch_of_one_trains_on_the_smallest_feature(config: dict[str, Any], shape: tuple[int, int]) -> None:
+    """The last batch of an epoch may be one cycle, and the last maps one place: then no variance can be had."""
+    model = make(config, shape).train()
+    x = torch.randn(1, 1, *shape)
+    model(x).sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    assert any(p.grad is not None and p.grad.any() for p in model.parameters())
+    assert model.eval()(x).isfinite().all()
+
+
+def test_one_value_is_normalised_by_the_running_statistics_and_leaves_them() -> None:
+    torch.manual_seed(0)
+    own, torchs = BatchNorm2d(3), nn.BatchNorm2d(3)
+    for batch in (torch.randn(4, 3, 1, 1) * 2 + 1, torch.randn(1, 3, 2, 2)):  # enough values: PyTorch's own
+        assert torch.equal(own(batch), torchs(batch))
+    before = {name: value.clone() for name, value in own.state_dict().items()}
+    one = torch.randn(1, 3, 1, 1)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        torchs(one)
+    torch.testing.assert_close(own(one), own.eval()(one))
+    assert all(torch.equal(value, before[name]) for name, value in own.state_dict().items())
 
 
 # --- what an output has seen ---

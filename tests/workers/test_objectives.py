@@ -94,7 +94,7 @@ def test_L1_weighted_cross_entropy(rule: str, model: TinyTokens, batch: tuple[Te
     logs = model(x).detach().log_softmax(dim=1)
     w = np.ones(4) if rule == "none" else (1 / OFFICIAL) / (1 / OFFICIAL).sum()
     by_hand = -sum(w[c] * logs[i, c] for i, c in enumerate(y.tolist())) / sum(w[c] for c in y.tolist())
-    assert float(loss.total) == pytest.approx(float(by_hand), abs=1e-6)
+    assert loss.total.item() == pytest.approx(float(by_hand), abs=1e-6)
 
 
 # --- mixing ---

@@ -65,7 +65,8 @@ def test_M14_channels_are_dropped_after_the_fourth_convolution_alone() -> None:
     layers = [module for module in model_of("cnn8").backbone.modules() if not list(module.children())]
     (dropped,) = [number for number, layer in enumerate(layers) if isinstance(layer, nn.Dropout2d)]
     assert sum(isinstance(layer, nn.Conv2d) for layer in layers[:dropped]) == 4
-    assert [type(layer) for layer in layers[:3]] == [nn.Conv2d, nn.ReLU, nn.BatchNorm2d]
+    order = zip(layers[:3], (nn.Conv2d, nn.ReLU, nn.BatchNorm2d), strict=True)
+    assert all(isinstance(layer, kind) for layer, kind in order)
 
 
 def test_M15_the_last_block_adds_its_input() -> None:

@@ -264,7 +264,7 @@ def test_switches_of_defects_are_listed() -> None:
     switched: ExperimentConfig = config_with(
         model={"pos_embed_layout": "seed_compat"}, augment={"policy": "LB", "gate": "seed_compat"}
     )
-    assert switched.compat == ["model.pos_embed_layout", "augment.gate"]
+    assert switched.compat == ["augment.gate", "model.pos_embed_layout"]
 
 
 def test_a_setting_at_its_default_does_not_rename_a_result() -> None:

@@ -9,6 +9,7 @@ import hashlib
 import json
 from typing import Any
 
+import numpy as np
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from feature_store.errors import UserError
@@ -185,21 +186,24 @@ class ExperimentConfig(Part):
         """Whether the model is told where each cycle's padding begins."""
         return bool(getattr(self.model, "packed", False))
 
+    def own_frames(self, seconds: np.ndarray) -> np.ndarray:
+        """Frames ``[cycles]`` of the feature before the padding of cycles of so many seconds begins, at least one."""
+        frames = self.feature.shape[-2]
+        return np.clip(np.round(seconds / self.feature.seconds * frames), 1, frames).astype(np.int64)
+
     @property
     def compat(self) -> list[str]:
-        """The switched-on copies of a source system's defects, by their keys: shown wherever a number is."""
-        switches = {
-            "model.pos_embed_layout": getattr(self.model, "pos_embed_layout", "") == "seed_compat",
-            "augment.gate": self.augment.policy != "none" and self.augment.gate == "seed_compat",
-            "feature.pad": self.feature.pad == "stretch",
-            "objective.cluster_target": getattr(self.objective, "cluster_target", "") == "seed_compat",
-            "objective.projector": getattr(self.objective, "projector", "") == "seed_compat",
-            "feature.lpc_frames": getattr(self.feature, "lpc_frames", "") == "seed_compat",
-            "model.softmax_in_net": getattr(self.model, "softmax_in_net", "") == "seed_compat",
-            "model.scalar_scale": getattr(self.model, "scalar_scale", "") == "seed_compat",
-            "objective.cutmix_scalars": getattr(self.objective, "cutmix_scalars", "") == "seed_compat",
-        }
-        return [name for name, on in switches.items() if on]
+        """The switched-on copies of a source system's defects, by their keys: shown wherever a number is.
+
+        Every setting that is ``seed_compat`` is one, unless nothing asks for it.
+        """
+        parts = self.model_dump(include={"feature", "model", "objective", "augment"})
+        on = {f"{part}.{key}" for part, dump in parts.items() for key, value in dump.items() if value == "seed_compat"}
+        if self.augment.policy == "none":
+            on.discard("augment.gate")
+        if self.feature.pad == "stretch":
+            on.add("feature.pad")
+        return sorted(on)
 
     @property
     def config_hash(self) -> str:
@@ -212,7 +216,7 @@ def _check_packed(config: ExperimentConfig) -> None:
     """What moves a cycle's own sound from the beginning, or mixes it with another's, does not go with it."""
     fits = {
         "feature.pad repeat or augment": config.feature.pad in {"repeat", "augment"},
-        "feature.copies 0": not config.feature.copies,
+        "feature.copies 0 or feature.copy_by noise": not config.feature.copies or config.feature.copy_by == "noise",
         "objective ce": config.objective.name == "ce",
         "augment.roll 0": not config.augment.roll,
         "training.concat_scale 0": not config.training.concat_scale,

@@ -57,6 +57,9 @@ class CrnnConfig(ModelPart):
     dropout: float = Field(default=0.1, ge=0, lt=1, description="after each convolution")
     head_dropout: float = Field(default=0.3, ge=0, lt=1)
     packed: bool = Field(default=False, description="each cycle is heard up to where its padding begins")
+    crop: float = Field(
+        default=0.0, ge=0, le=1, description="share of training cycles of which only a part is heard, at least a fifth"
+    )
     stretch: float = Field(
         default=0.0, ge=0, le=1, description="share of training cycles played at 0.6 to 1.4 times speed"
     )
@@ -151,6 +154,10 @@ class CycleGuardianConfig(ModelPart):
     group_frames: int = Field(default=20, ge=11, le=1000, description="length of a group")
     group_step: int = Field(default=15, ge=1, le=1000, description="frames from one group's start to the next's")
     clusters: int = Field(default=4, ge=2, le=64)
+    codes: Literal["standardized", "raw"] = Field(
+        default="standardized",
+        description="of groups, compared with the clusters' centres; raw, as the source: all begin in one cluster",
+    )
     fusion: Literal["conv", "gate"] = Field(
         default="conv", description="of the clusters' vectors; gate: by the module that the source leaves unused"
     )

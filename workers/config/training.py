@@ -6,9 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from feature_store.metrics import Metric
 from workers.config.base import Part
-
-Metric = Literal["icbhi4", "icbhi2", "accuracy", "uar", "sprsound"]
 
 
 class AugmentConfig(Part):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import numpy as np
 
 from feature_store.errors import UserError
+from feature_store.metrics import USUAL, Metric
 from workers.ensembles.members import Member, SidePredictions, folds_of, load_members, panels
 from workers.ensembles.record import (
     EnsembleMember,
@@ -22,14 +23,7 @@ from workers.ensembles.record import (
     ensemble_hash,
 )
 from workers.ensembles.store import EnsembleStore
-from workers.ensembles.weights import (
-    combine,
-    greedy_weights,
-    mean_weights,
-    measured,
-    score_weights,
-    softmax_weights,
-)
+from workers.ensembles.weights import combine, greedy_weights, mean_weights, measured, score_weights, softmax_weights
 from workers.evaluation import Metrics, evaluate
 from workers.provenance import command_line, lungtune_version, now
 from workers.results import ResultStore
@@ -72,9 +66,10 @@ def build_ensemble(
     Raises:
         UserError: members do not fit together, lack predictions, or cannot be weighted by this method.
     """
-    settings = (settings or Settings()).used_by(method)
+    metric = _metric(results, hashes)
+    settings = (settings or Settings()).used_by(method, metric)
     store = EnsembleStore(results.storage)
-    name = ensemble_hash(hashes, method, settings, protocol)
+    name = ensemble_hash(hashes, method, settings, protocol, metric)
     found = store.get(name)
     if found is not None:
         return found
@@ -82,11 +77,11 @@ def build_ensemble(
     rows: list[EnsembleMember] = []
     sides: list[Combined] = []
     for fold in folds_of(members):
-        weighted, combined = _fold([m for m in members if m.result.key.fold == fold], method, settings)
+        weighted, combined = _fold([m for m in members if m.result.key.fold == fold], method, settings, metric)
         rows += weighted
         sides += combined
     first = members[0].result
-    shared = {"dataset", "task", "classes", "synthetic", "recordings", "recordings_listed"}
+    shared = {"dataset", "task", "classes", "metric", "synthetic", "recordings", "recordings_listed"}
     ensemble = EnsembleResult(
         hash=name,
         method=method,
@@ -101,7 +96,7 @@ def build_ensemble(
         test_watched=any("test_best" in member.result.protocols for member in members),
         members=rows,
         folds=_scores(sides),
-        overall=_overall([side for side in sides if side.name == "test"]),
+        overall=_overall([side for side in sides if side.name == "test"], metric),
         created=now(),
         lungtune=lungtune_version(),
         command=command_line(),
@@ -109,7 +104,14 @@ def build_ensemble(
     return store.publish(ensemble, _parquet(sides, protocol))
 
 
-def _fold(members: Sequence[Member], method: Method, settings: Settings) -> tuple[list[EnsembleMember], list[Combined]]:
+def _metric(results: ResultStore, hashes: Sequence[str]) -> Metric:
+    """The task's, by the first member that is there; whether they all fit is checked when they are loaded."""
+    return next((found.data.metric for name in hashes if (found := results.get(name)) is not None), USUAL)
+
+
+def _fold(
+    members: Sequence[Member], method: Method, settings: Settings, metric: Metric
+) -> tuple[list[EnsembleMember], list[Combined]]:
     """Weights and predictions of one fold's members.
 
     Each panel is weighted by itself and counts by its number of members: where all are equally good, that is the mean.
@@ -118,38 +120,39 @@ def _fold(members: Sequence[Member], method: Method, settings: Settings) -> tupl
     fold = members[0].result.key.fold
     if method != "mean" and len(groups) == len(members):
         raise UserError(
-            f"no two members of fold {fold} held out the same patients, so their Scores there cannot be compared: "
+            f"no two members of fold {fold} held out the same patients, so what they reach there cannot be compared: "
             f"{members[0].name} and {members[1].name}",
             where=f"method {method}",
             hint="use method mean, or several configs of one seed: the seed draws the held-out patients",
         )
     ordered = [member for group in groups for member in group]
     panel_of = [number for number, group in enumerate(groups) for _ in group]
-    weights = np.concatenate([_weights(group, method, settings) * len(group) for group in groups]) / len(members)
+    weights = np.concatenate([_weights(group, method, settings, metric) * len(group) for group in groups])
+    weights /= len(members)
     test = combine(np.stack([member.test.probabilities for member in ordered]), weights)
     sides = [Combined(fold, "test", ordered[0].test, test)]
     if len(groups) == 1:  # else one panel's held-out patients are among those that another was trained on
         held_out = combine(np.stack([member.held_out.probabilities for member in ordered]), weights)
         sides.append(Combined(fold, "validation", ordered[0].held_out, held_out))
-    return [_row(*item) for item in zip(ordered, weights, panel_of, strict=True)], sides
+    return [_row(*item, metric) for item in zip(ordered, weights, panel_of, strict=True)], sides
 
 
-def _weights(panel: Sequence[Member], method: Method, settings: Settings) -> np.ndarray:
+def _weights(panel: Sequence[Member], method: Method, settings: Settings, metric: Metric) -> np.ndarray:
     """Weights ``[members]`` of members that were judged on the same held-out patients."""
     if method == "mean":
         return mean_weights(len(panel))
-    labels = panel[0].held_out.labels
+    labels, by = panel[0].held_out.labels, settings.measure(metric)
     probabilities = np.stack([member.held_out.probabilities for member in panel])
     if method == "greedy":
-        return greedy_weights(probabilities, labels, settings.by, settings.rounds)
-    values = np.array([measured(own, labels, settings.by) for own in probabilities])
+        return greedy_weights(probabilities, labels, by, settings.rounds)
+    values = np.array([measured(own, labels, by) for own in probabilities])
     return score_weights(values) if method == "score" else softmax_weights(values)
 
 
-def _row(member: Member, weight: float, panel: int) -> EnsembleMember:
+def _row(member: Member, weight: float, panel: int, metric: Metric) -> EnsembleMember:
     key = member.result.key
     own = {
-        side: 100.0 * measured(said.probabilities, said.labels, "score")
+        side: 100.0 * measured(said.probabilities, said.labels, metric)
         for side, said in (("validation_score", member.held_out), ("test_score", member.test))
     }
     return EnsembleMember(
@@ -182,9 +185,9 @@ def _scores(sides: Sequence[Combined]) -> list[FoldScores]:
     ]
 
 
-def _overall(tested: Sequence[Combined]) -> Overall:
+def _overall(tested: Sequence[Combined], metric: Metric) -> Overall:
     folds = [side.metrics for side in tested]
-    scores = [fold.icbhi4.score for fold in folds]
+    scores = [fold.value(metric) for fold in folds]
     labels = np.concatenate([side.cycles.labels for side in tested])
     return Overall(
         score=float(np.mean(scores)),

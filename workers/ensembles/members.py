@@ -162,6 +162,7 @@ def _terms(member: Member) -> dict[str, str]:
         "dataset": data.dataset,
         "task": data.task,
         "list of classes": ", ".join(data.classes),
+        "metric": data.metric,
         "split": key.split,
         "table of the split": key.split_hash,
         "data": f"{data.recordings} of {data.recordings_listed} recordings" + ", synthetic" * data.synthetic,

@@ -9,12 +9,13 @@ from typing import Literal, get_args
 
 from pydantic import ConfigDict, Field
 
-from workers.ensembles.weights import Measure
+from feature_store.metrics import USUAL, Metric
 from workers.evaluation import Metrics
 from workers.results import Record
 
 SCHEMA = 1
 MEANING = 1  # raised whenever the same members and settings would give other numbers
+Measure = Literal["score", "accuracy"]
 Method = Literal["mean", "score", "softmax", "greedy"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
@@ -24,13 +25,22 @@ class Settings(Record):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    by: Measure = Field(default="score", description="score, softmax, greedy: what is measured on held-out patients")
+    by: Measure = Field(
+        default="score",
+        description="score, softmax, greedy: what is measured on held-out patients; `score` is the task's own metric",
+    )
     rounds: int = Field(default=50, ge=1, le=1000, description="greedy: of selection")
 
-    def used_by(self, method: Method) -> Settings:
-        """The settings without those that the method does not use."""
+    def used_by(self, method: Method, metric: Metric = USUAL) -> Settings:
+        """The settings without those that the method does not use for a task of that metric."""
         used = {"mean": set(), "score": {"by"}, "softmax": {"by"}, "greedy": {"by", "rounds"}}[method]
+        if self.by == metric:  # the task's own, which `score` stands for
+            used = used - {"by"}
         return Settings.model_validate(self.model_dump(include=used))
+
+    def measure(self, metric: Metric) -> Metric:
+        """What members are weighted by in a task of that metric."""
+        return metric if self.by == "score" else self.by
 
 
 class EnsembleMember(Record):
@@ -40,7 +50,7 @@ class EnsembleMember(Record):
         hash: of its result.
         weight: within its fold, where all sum to 1; 0 where greedy selection left it out.
         panel: number of the group of members, within the fold, that were judged on the same held-out patients.
-        validation_score, test_score: its own Scores under the ensemble's protocol, percent.
+        validation_score, test_score: its own metric (`EnsembleResult.metric`) under the ensemble's protocol, percent.
     """
 
     hash: str
@@ -70,10 +80,10 @@ class FoldScores(Record):
 
 
 class Overall(Record):
-    """Over all folds. With one fold the three Scores are one.
+    """Over all folds. With one fold the three numbers are one.
 
     Attributes:
-        score: mean Score over folds, percent.
+        score: mean over folds of the task's own metric (`EnsembleResult.metric`), percent.
         cycle_weighted_score: the same, each fold by its number of test cycles.
         pooled: metrics of all folds' predictions put together.
     """
@@ -105,6 +115,7 @@ class EnsembleResult(Record):
     split_hash: str
     data_hash: str
     classes: list[str]
+    metric: Metric = Field(default=USUAL, description="what the task's published results are ranked by")
     synthetic: bool
     recordings: int
     recordings_listed: int
@@ -122,14 +133,19 @@ class EnsembleResult(Record):
         return json.dumps(self.model_dump(mode="json", by_alias=True), indent=1).encode()
 
 
-def ensemble_hash(members: Iterable[str], method: Method, settings: Settings, protocol: str) -> str:
-    """40 hex digits: the name of an ensemble, whatever the order of its members' hashes."""
+def ensemble_hash(members: Iterable[str], method: Method, settings: Settings, protocol: str, metric: Metric) -> str:
+    """40 hex digits: the name of an ensemble, whatever the order of its members' hashes.
+
+    The metric decides weights and numbers, and is part of the name where it is not `icbhi4`.
+    """
     content = {
         "meaning": MEANING,
         "members": sorted(members),
         "method": method,
-        "settings": settings.used_by(method).model_dump(exclude_defaults=True),
+        "settings": settings.used_by(method, metric).model_dump(exclude_defaults=True),
         "protocol": protocol,
     }
+    if metric != USUAL:
+        content["metric"] = metric
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:40]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
-from workers.evaluation import confusion_matrix, icbhi_score
+from feature_store.metrics import Metric
+from workers.evaluation import confusion_matrix, metrics_of
 
-Measure = Literal["score", "accuracy"]
 TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -39,7 +37,7 @@ def softmax_weights(values: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum()
 
 
-def greedy_weights(probabilities: np.ndarray, labels: np.ndarray, measure: Measure, rounds: int) -> np.ndarray:
+def greedy_weights(probabilities: np.ndarray, labels: np.ndarray, metric: Metric, rounds: int) -> np.ndarray:
     """Forward selection with replacement (Caruana et al., 2004, "Ensemble selection from libraries of models").
 
     Each round adds the member with which the mean of all added so far does best; of equal ones the first. The best
@@ -48,13 +46,13 @@ def greedy_weights(probabilities: np.ndarray, labels: np.ndarray, measure: Measu
     Args:
         probabilities: ``[members, cycles, classes]`` of the held-out cycles.
         labels: ``[cycles]`` true classes.
-        measure: what is to be large.
+        metric: what is to be large.
         rounds: of selection.
     """
     counts, total = np.zeros(len(probabilities)), np.zeros(probabilities.shape[1:])
     best, best_counts = -1.0, counts
     for _ in range(rounds):
-        reached = [measured(total + candidate, labels, measure) for candidate in probabilities]
+        reached = [measured(total + candidate, labels, metric) for candidate in probabilities]
         chosen = int(np.argmax(reached))
         counts = counts + np.eye(len(counts))[chosen]
         total = total + probabilities[chosen]
@@ -63,17 +61,16 @@ def greedy_weights(probabilities: np.ndarray, labels: np.ndarray, measure: Measu
     return best_counts / best_counts.sum()
 
 
-def measured(probabilities: np.ndarray, labels: np.ndarray, measure: Measure) -> float:
-    """Score (`icbhi4`) or accuracy as a share, 0 to 1.
+def measured(probabilities: np.ndarray, labels: np.ndarray, metric: Metric) -> float:
+    """A metric as a share, 0 to 1.
 
     Args:
-        probabilities: ``[cycles, classes]``; only their order within a cycle counts.
+        probabilities: ``[cycles, classes]``, at least one cycle; only their order within a cycle counts.
         labels: ``[cycles]``.
+        metric: as `workers.evaluation.Metrics.value` takes it.
     """
     confusion = confusion_matrix(probabilities.argmax(axis=1), labels, probabilities.shape[1])
-    if measure == "accuracy":
-        return float(np.trace(confusion) / max(confusion.sum(), 1))
-    return icbhi_score(confusion, exact=True).score / 100.0
+    return metrics_of(confusion).value(metric) / 100.0
 
 
 def combine(probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -101,7 +101,7 @@ def _voice_model(config: VoiceCnnConfig, front: FrontEnd, n_classes: int, scalar
 
 
 def _group_model(config: CycleGuardianConfig, front: FrontEnd, channels: int, n_classes: int) -> GroupClassifier:
-    sizes = config.model_dump(include={"group_frames", "group_step", "clusters", "fusion"})
+    sizes = config.model_dump(include={"group_frames", "group_step", "clusters", "codes", "fusion"})
     return GroupClassifier(front, CycleGuardian(channels, front.size, **sizes), n_classes)
 
 
@@ -139,6 +139,7 @@ def _backbone(
             bidirectional=config.bidirectional,
             dropout=config.dropout,
             head_dropout=config.head_dropout,
+            crop=config.crop,
             stretch=config.stretch,
         )
     else:

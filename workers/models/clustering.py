@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from workers.batch_norm import BatchNorm1d
+
 FREEDOM = 1.0  # degrees of freedom of Student's t, `a` of the assignment
 
 
@@ -15,7 +17,7 @@ class Clustered(NamedTuple):
     """A batch with its groups assigned to clusters.
 
     Attributes:
-        codes: ``[batch, groups, code]`` what is compared with the centres.
+        codes: ``[batch, groups, code]`` the encoder's.
         soft: ``[batch, groups, clusters]`` share of each cluster in each group, summing to 1 over clusters.
         vectors: ``[batch, clusters, code]`` one vector a cluster; zeros at initialisation where it has no group.
         features: ``[batch, code]`` the fused vectors.
@@ -56,27 +58,41 @@ def hard_assignment(soft: Tensor) -> Tensor:
 class DeepClustering(nn.Module):
     """Groups ``[batch, groups, width]`` to `Clustered`: 380,467 parameters at the published size.
 
-    A group's code is compared with the centres. The groups of a cluster, each weighted by its place in the cycle, are
-    summed and turned into the cluster's vector, all clusters by the same layers. The vectors are fused by weights of
-    the clusters (``conv``), or by a gate that looks at all of them (``gate``), which CycleGuardian constructs and does
-    not use.
+    A group's code is compared with the centres, which are drawn with a deviation of 1 in each of their numbers. As
+    initialised, codes deviate by 0.02 from group to group, so that the shortest centre is the nearest one to every
+    group: CycleGuardian compares them so, ``raw``. Codes that are ``standardized`` over the batch (in evaluation by
+    running statistics) lie among the centres, which then begin with one length.
+
+    The groups of a cluster, each weighted by its place in the cycle, are summed and turned into the cluster's vector,
+    all clusters by the same layers. The vectors are fused by weights of the clusters (``conv``), or by a gate that
+    looks at all of them (``gate``), which CycleGuardian constructs and does not use.
 
     Args:
         groups: in a cycle.
         width: of a group's state.
         clusters: centres.
         code: width of codes, cluster vectors and features.
+        codes: as they are compared with the centres.
         fusion: of the cluster vectors.
     """
 
     def __init__(
-        self, groups: int, width: int, *, clusters: int = 4, code: int = 128, fusion: Literal["conv", "gate"] = "conv"
+        self,
+        groups: int,
+        width: int,
+        *,
+        clusters: int = 4,
+        code: int = 128,
+        codes: Literal["standardized", "raw"] = "standardized",
+        fusion: Literal["conv", "gate"] = "conv",
     ) -> None:
         super().__init__()
         self.clusters, self.fusion = clusters, fusion
         self.encoder = nn.Sequential(nn.Linear(width, code), nn.ReLU())
+        self.standard = BatchNorm1d(code, affine=False) if codes == "standardized" else nn.Identity()
         self.decoder = nn.Sequential(nn.Linear(code, width), nn.ReLU())
-        self.centres = nn.Parameter(torch.randn(clusters, code))
+        centres = torch.randn(clusters, code)
+        self.centres = nn.Parameter(centres if codes == "raw" else F.normalize(centres) * code**0.5)
         self.similarity = nn.Parameter(torch.eye(code))
         self.place = nn.Conv1d(groups, 1, 1)
         self.gathered = nn.Sequential(nn.GELU(), nn.LayerNorm(width))
@@ -86,7 +102,7 @@ class DeepClustering(nn.Module):
 
     def forward(self, groups: Tensor) -> Clustered:
         codes = self.encoder(groups)
-        soft = soft_assignment(codes, self.centres)
+        soft = soft_assignment(self.standard(codes.flatten(0, 1)).view_as(codes), self.centres)
         weight, offset = self.place.parameters()
         weighted = hard_assignment(soft) * weight.view(1, 1, -1)
         together = weighted.to(groups.dtype) @ groups + offset

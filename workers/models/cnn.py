@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feature_store.errors import UserError
+from workers.batch_norm import BatchNorm2d
 
 CHANNELS = (64, 128, 256, 512, 1024, 2048)
 POOLED = 5  # blocks that halve frames and bins; the sixth leaves them as they are
@@ -24,7 +25,7 @@ class ConvBlock(nn.Module):
             conv = nn.Conv2d(inputs if index == 1 else outputs, outputs, kernel, padding=kernel // 2, bias=False)
             nn.init.xavier_uniform_(conv.weight)
             self.add_module(f"conv{index}", conv)
-            self.add_module(f"bn{index}", nn.BatchNorm2d(outputs))
+            self.add_module(f"bn{index}", BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         for index in range(1, self.kernels + 1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from feature_store.errors import UserError
-from workers.batch_norm import BatchNorm
+from workers.batch_norm import BatchNorm1d, BatchNorm2d
 
 CHANNELS = (32, 64, 128, 128, 256, 256, 256, 256)
 HALVED_AFTER = (2, 4)  # convolutions that a 2x2 maximum follows
@@ -39,7 +39,7 @@ class Cnn8(nn.Module):
         for number, (inputs, outputs) in enumerate(zip((channels, *CHANNELS), CHANNELS, strict=False), start=1):
             convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
             nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-            layers += [convolution, nn.ReLU(inplace=True), nn.BatchNorm2d(outputs)]
+            layers += [convolution, nn.ReLU(inplace=True), BatchNorm2d(outputs)]
             if number in HALVED_AFTER:
                 layers.append(nn.MaxPool2d(2))
             if number == HALVED_AFTER[-1]:
@@ -53,16 +53,16 @@ class Cnn8(nn.Module):
 def scalar_branch(scalars: int, *, dropout: float) -> nn.Sequential:
     """``[B, scalars]`` to ``[B, 64]``."""
     return _xavier(
-        nn.Linear(scalars, BESIDE), nn.ReLU(), BatchNorm(BESIDE), nn.Dropout(dropout),
-        nn.Linear(BESIDE, BESIDE), nn.ReLU(), BatchNorm(BESIDE),
+        nn.Linear(scalars, BESIDE), nn.ReLU(), BatchNorm1d(BESIDE), nn.Dropout(dropout),
+        nn.Linear(BESIDE, BESIDE), nn.ReLU(), BatchNorm1d(BESIDE),
     )  # fmt: skip
 
 
 def head(width: int, outputs: int, *, dropout: float) -> nn.Sequential:
     """``[B, width]`` to ``[B, outputs]``."""
     return _xavier(
-        nn.Linear(width, 256), nn.ReLU(), BatchNorm(256), nn.Dropout(dropout),
-        nn.Linear(256, 128), nn.ReLU(), BatchNorm(128),
+        nn.Linear(width, 256), nn.ReLU(), BatchNorm1d(256), nn.Dropout(dropout),
+        nn.Linear(256, 128), nn.ReLU(), BatchNorm1d(128),
         nn.Linear(128, outputs),
     )  # fmt: skip
 

@@ -7,13 +7,14 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from feature_store.errors import UserError
-from workers.batch_norm import BatchNorm
+from workers.batch_norm import BatchNorm1d, BatchNorm2d
 
 CHANNELS = (32, 64, 64)
 POOLS = (3, 4, 4)
 LEFT = (5, 3, 1)  # frames and bins that each pooling must leave for the convolutions after it
 SMALLEST = 7  # each of the three convolutions takes two
 SLOWEST, FASTEST = 0.6, 1.4  # speeds of `time_stretched`
+CUT, LARGEST_CUT = 0.25, 0.8  # deviation and limit of the share that a crop takes away
 
 
 class Crnn(nn.Module):
@@ -33,6 +34,7 @@ class Crnn(nn.Module):
         hidden, layers, bidirectional: of the LSTM.
         dropout: after each convolution.
         head_dropout: before the batch norm.
+        crop: share of cycles of which only a part is heard in training.
         stretch: share of cycles that are played slower or faster in training.
 
     Raises:
@@ -48,6 +50,7 @@ class Crnn(nn.Module):
         bidirectional: bool,
         dropout: float,
         head_dropout: float,
+        crop: float = 0.0,
         stretch: float = 0.0,
     ) -> None:
         super().__init__()
@@ -58,7 +61,7 @@ class Crnn(nn.Module):
                 where="model",
             )
         blocks: list[nn.Module] = []
-        self.stretch, self.windows = stretch, list[int]()
+        self.crop, self.stretch, self.windows = crop, stretch, list[int]()
         channels = 1
         for outputs, pool, left in zip(CHANNELS, POOLS, LEFT, strict=True):
             frames, bins = frames - 2, bins - 2
@@ -66,7 +69,7 @@ class Crnn(nn.Module):
             self.windows.append(window[0])
             blocks += [
                 nn.Conv2d(channels, outputs, 3),
-                nn.BatchNorm2d(outputs),
+                BatchNorm2d(outputs),
                 nn.ELU(),
                 nn.MaxPool2d(window),
                 nn.Dropout(dropout),
@@ -77,10 +80,12 @@ class Crnn(nn.Module):
         self.directions = 2 if bidirectional else 1
         self.feature_dim = hidden * self.directions
         self.dropout = nn.Dropout(head_dropout)
-        self.norm = BatchNorm(self.feature_dim)
+        self.norm = BatchNorm1d(self.feature_dim)
 
     def forward(self, x: Tensor, shares: Tensor | None = None) -> Tensor:
         """The features of a batch; `shares` as in `WithShares`."""
+        if self.training and self.crop:
+            x, shares = self._cropped(x, shares)
         if self.training and self.stretch:
             x, shares = self._stretched(x, shares)
         lengths = None if shares is None else (shares * x.shape[2]).round().long().clamp(SMALLEST, x.shape[2])
@@ -98,6 +103,19 @@ class Crnn(nn.Module):
         for window in self.windows:
             lengths = ((lengths - 2) // window).clamp(1)
         return lengths.cpu()
+
+    def _cropped(self, x: Tensor, shares: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Some cycles cut down to a stretch of their own sound, drawn like dropout, which is repeated to the end."""
+        batch, frames = len(x), x.shape[2]
+        chosen = torch.rand(batch, device=x.device) < self.crop
+        cut = torch.where(chosen, (CUT * torch.randn(batch, device=x.device)).abs().clamp(max=LARGEST_CUT), 0.0)
+        own = torch.full((batch,), frames, device=x.device) if shares is None else (shares * frames).round()
+        kept = (own * (1 - cut)).round().clamp(min=1).long()
+        start = (torch.rand(batch, device=x.device) * (own - kept + 1)).long()
+        place = torch.arange(frames, device=x.device)
+        whole = (kept == own)[:, None]  # what is not cut keeps its own padding
+        index = torch.where(whole, place, start[:, None] + place % kept[:, None])
+        return x.gather(2, index[:, None, :, None].expand_as(x)), None if shares is None else kept / frames
 
     def _stretched(self, x: Tensor, shares: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Some cycles at another speed, drawn like dropout; what they have of their own grows or shrinks with it."""

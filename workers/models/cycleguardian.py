@@ -8,6 +8,7 @@ from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
 from feature_store.errors import UserError
+from workers.batch_norm import BatchNorm1d, BatchNorm2d
 from workers.models.classifier import SoundClassifier
 from workers.models.clustering import Clustered, DeepClustering
 from workers.models.front import FrontEnd
@@ -28,7 +29,7 @@ class CycleGuardian(nn.Module):
         size: frames and bins of the feature.
         group_frames, group_step: length of a group, and from one's start to the next's.
         clusters: of groups.
-        fusion: of the clusters' vectors, see `DeepClustering`.
+        codes, fusion: see `DeepClustering`.
 
     Raises:
         UserError: the feature is too small for a group, or a group for the convolutions.
@@ -44,6 +45,7 @@ class CycleGuardian(nn.Module):
         group_frames: int = 20,
         group_step: int = 15,
         clusters: int = 4,
+        codes: Literal["standardized", "raw"] = "standardized",
         fusion: Literal["conv", "gate"] = "conv",
     ) -> None:
         super().__init__()
@@ -59,11 +61,11 @@ class CycleGuardian(nn.Module):
             *_convolution(128, 256, 3, stride=2, circular=True),
             nn.Flatten(),
             nn.Linear(256 * _encoded(bins) * _encoded(group_frames), HIDDEN),
-            nn.BatchNorm1d(HIDDEN),
+            BatchNorm1d(HIDDEN),
             nn.ReLU(),
         )
         self.state = nn.Sequential(nn.Linear(HIDDEN, STATE), nn.Softplus())
-        self.clustering = DeepClustering(self.count, STATE, clusters=clusters, code=CODE, fusion=fusion)
+        self.clustering = DeepClustering(self.count, STATE, clusters=clusters, code=CODE, codes=codes, fusion=fusion)
         self.apply(initialise)
 
     def groups(self, x: Tensor) -> Tensor:
@@ -124,7 +126,7 @@ def _convolution(
 ) -> tuple[nn.Module, ...]:
     mode: Literal["zeros", "circular"] = "circular" if circular else "zeros"
     convolution = nn.Conv2d(inputs, outputs, kernel, stride, int(circular), padding_mode=mode)
-    return convolution, nn.BatchNorm2d(outputs), nn.ReLU()
+    return convolution, BatchNorm2d(outputs), nn.ReLU()
 
 
 def _encoded(length: int) -> int:

@@ -6,6 +6,8 @@ from torch import nn
 from torchvision.models import EfficientNet, ResNet, efficientnet
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from workers.batch_norm import BatchNorm2d
+
 RESNETS: dict[str, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
     "resnet10": (BasicBlock, [1, 1, 1, 1]),
     "resnet18": (BasicBlock, [2, 2, 2, 2]),
@@ -22,7 +24,7 @@ def resnet(name: str) -> tuple[ResNet, int]:
     21,278,400, 23,501,760 and 42,493,888.
     """
     block, layers = RESNETS[name]
-    network = ResNet(block, layers, num_classes=1)
+    network = ResNet(block, layers, num_classes=1, norm_layer=BatchNorm2d)
     feature_dim = network.fc.in_features
     network.conv1 = _stem(network.conv1)
     network.fc = nn.Identity()
@@ -35,7 +37,7 @@ def efficient_net(name: str) -> tuple[EfficientNet, int]:
     The names in its state are torchvision's, and so is its stochastic depth, which rises to 0.2. Parameters of B0, B1
     and B2: 4,006,972, 6,512,608 and 7,700,418.
     """
-    network = getattr(efficientnet, name)(num_classes=1)
+    network = getattr(efficientnet, name)(num_classes=1, norm_layer=BatchNorm2d)
     feature_dim = network.classifier[-1].in_features
     network.features[0][0] = _stem(network.features[0][0])
     network.classifier = nn.Identity()

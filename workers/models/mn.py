@@ -8,6 +8,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
+from workers.batch_norm import BatchNorm2d
+
 WIDEST = 1280  # of the feature, at width 1
 
 
@@ -137,4 +139,4 @@ def to_eight(channels: float) -> int:
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
-_norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.01)
+_norm = partial(BatchNorm2d, eps=0.001, momentum=0.01)

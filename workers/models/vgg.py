@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from feature_store.errors import UserError
-from workers.batch_norm import BatchNorm
+from workers.batch_norm import BatchNorm1d, BatchNorm2d
 
 CHANNELS = (64, 128, 256, 512)  # of the four blocks
 SMALLEST = 2  # frames and bins: the first block halves them, the two poolings after it round up
@@ -40,7 +40,7 @@ class Vgg(nn.Module):
         self.block2 = nn.Sequential(*_block(one, two), nn.MaxPool2d(2, ceil_mode=True), nn.Dropout2d(dropout))
         self.block3 = nn.Sequential(*_block(two, three), nn.MaxPool2d(2, ceil_mode=True), nn.Dropout2d(dropout))
         self.block4 = nn.Sequential(*_block(three, four), nn.Dropout2d(dropout))
-        self.residual = nn.Sequential(nn.Conv2d(three, four, 1, bias=False), nn.BatchNorm2d(four))
+        self.residual = nn.Sequential(nn.Conv2d(three, four, 1, bias=False), BatchNorm2d(four))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.block3(self.block2(self.block1(x)))
@@ -62,9 +62,9 @@ def _block(inputs: int, outputs: int, *, last_stride: int = 1) -> list[nn.Module
     layers: list[nn.Module] = []
     for source, stride in ((inputs, 1), (outputs, 1), (outputs, last_stride)):
         convolution = nn.Conv2d(source, outputs, 3, stride=stride, padding=1, bias=False)
-        layers += [convolution, nn.BatchNorm2d(outputs), nn.GELU()]
+        layers += [convolution, BatchNorm2d(outputs), nn.GELU()]
     return layers
 
 
 def _dense(inputs: int, outputs: int) -> list[nn.Module]:
-    return [nn.Linear(inputs, outputs, bias=False), BatchNorm(outputs), nn.GELU()]
+    return [nn.Linear(inputs, outputs, bias=False), BatchNorm1d(outputs), nn.GELU()]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feature_store.errors import UserError
-from workers.batch_norm import BatchNorm
+from workers.batch_norm import BatchNorm1d, BatchNorm2d
 from workers.models.weight_file import State
 
 BESIDE = 128  # width of what the medical numbers become
@@ -42,9 +42,9 @@ class VoiceCnn(nn.Module):
         if shape[0] < SMALLEST:
             what = f"the voice CNN needs {SMALLEST} frames, the feature has {shape[0]}"
             raise UserError(what, where="model", hint="lower feature.shift_ms")
-        self.conv1, self.bn1 = nn.Conv2d(1, 16, (3, 3), padding=1), nn.BatchNorm2d(16)
-        self.conv2, self.bn2 = nn.Conv2d(16, 32, (3, 10), padding=1), nn.BatchNorm2d(32)
-        self.conv3, self.bn3 = nn.Conv2d(32, 64, (3, 10), padding=1), nn.BatchNorm2d(64)
+        self.conv1, self.bn1 = nn.Conv2d(1, 16, (3, 3), padding=1), BatchNorm2d(16)
+        self.conv2, self.bn2 = nn.Conv2d(16, 32, (3, 10), padding=1), BatchNorm2d(32)
+        self.conv3, self.bn3 = nn.Conv2d(32, 64, (3, 10), padding=1), BatchNorm2d(64)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.transpose(2, 3)  # coefficients first, as the published kernels lie
@@ -63,7 +63,7 @@ def medical_branch(scalars: int) -> nn.Sequential:
 
 def head(width: int, classes: int, *, softmax_in_net: bool) -> nn.Sequential:
     """``[B, width]`` to logits ``[B, classes]``, or in training to probabilities; see `SoftmaxInTraining`."""
-    layers = [nn.Linear(width, 128), nn.CELU(), BatchNorm(128), nn.Linear(128, classes)]
+    layers = [nn.Linear(width, 128), nn.CELU(), BatchNorm1d(128), nn.Linear(128, classes)]
     return nn.Sequential(*layers, *([SoftmaxInTraining()] if softmax_in_net else []))
 
 

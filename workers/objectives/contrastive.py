@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feature_store.errors import UserError
-from workers.batch_norm import BatchNorm
+from workers.batch_norm import BatchNorm1d
 from workers.config import PatchMixClConfig, TargetType
 from workers.objectives.base import Loss, Objective, class_weights, full_precision
 from workers.objectives.patch_mix import mix_tokens, token_model
@@ -22,7 +22,7 @@ class Projector(nn.Sequential):
     def __init__(self, feature_dim: int, proj_dim: int) -> None:
         super().__init__(
             nn.Linear(feature_dim, feature_dim),
-            BatchNorm(feature_dim),
+            BatchNorm1d(feature_dim),
             nn.ReLU(),
             nn.Linear(feature_dim, proj_dim),
         )

@@ -36,6 +36,13 @@ class CycleGuardianLoss(Objective):
     def __init__(self, config: CycleGuardianLossConfig, feature_dim: int, class_counts: np.ndarray) -> None:
         super().__init__()
         self.config = config
+        self.weights = {
+            "ce": 1.0,
+            "cluster": config.p_cluster,
+            "contrastive": config.p_contra,
+            "similarity": config.p_cos_sim,
+            "reconstruction": config.p_reconstruction,
+        }
         self.projector = new_projector(config.target_type, feature_dim, config.proj_dim)
         if config.projector == "seed_compat":
             self.projector.requires_grad_(False)
@@ -47,6 +54,7 @@ class CycleGuardianLoss(Objective):
         mix = mix_tokens(groups, network.grid, self.config.mix_beta, "patch", generator)
         both = network.cluster(torch.cat([groups, mix.tokens]))
         soft, vectors, features = (part.chunk(2) for part in (both.soft, both.vectors, both.features))
+        matrix = network.clustering.similarity
         logits = full_precision(network.head(features[0]))
         contrast = contrastive_loss(
             self.projector(features[1]),
@@ -59,17 +67,14 @@ class CycleGuardianLoss(Objective):
         )
         parts = {
             "ce": self.cross_entropy(logits, y),
-            "cluster": sum((self._divergence(side) for side in soft), torch.zeros((), device=y.device)),
+            "cluster": self._divergence(soft[0]) + self._divergence(soft[1]),
             "contrastive": contrast,
-            "similarity": sum(
-                (similarity_loss(side, network.clustering.similarity) for side in vectors),
-                torch.zeros((), device=y.device),
-            ),
+            "similarity": similarity_loss(vectors[0], matrix) + similarity_loss(vectors[1], matrix),
         }
         if self.config.p_reconstruction:
             clean = both.codes.chunk(2)[0]
             parts["reconstruction"] = network.clustering.reconstruction_error(clean, groups)
-        total = sum((self._weights[name] * part for name, part in parts.items()), torch.zeros((), device=y.device))
+        total = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
         shown = {name: part.detach() for name, part in parts.items()}
         return Loss(total, shown | {"clusters_in_use": clusters_in_use(soft[0].detach())}, logits.detach())
 
@@ -81,16 +86,6 @@ class CycleGuardianLoss(Objective):
             f"the clusters have collapsed: {parts['clusters_in_use']:.2f} in use; neither the clustering nor the "
             "similarity constraint says anything while one of them holds nearly all groups"
         ]
-
-    @property
-    def _weights(self) -> dict[str, float]:
-        return {
-            "ce": 1.0,
-            "cluster": self.config.p_cluster,
-            "contrastive": self.config.p_contra,
-            "similarity": self.config.p_cos_sim,
-            "reconstruction": self.config.p_reconstruction,
-        }
 
     def _divergence(self, soft: Tensor) -> Tensor:
         return clustering_loss(
