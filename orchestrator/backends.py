@@ -44,7 +44,7 @@ class RayBackend:
         """Wait for a fold run that was submitted, and try it again where that can help."""
         ended = outcome(started)
         for wait in WAITS:
-            if ended.fault != "machine" or ended.hash is not None:
+            if ended.fault != "machine":
                 break
             time.sleep(wait)
             ended = outcome(submit(run, site, slot))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import ray
 
 from feature_store.errors import UserError
-from orchestrator.packing import Slot
+from orchestrator.packing import SHARES, Slot
 from search_spaces.schema import Resources
 
 # Trial processes that start at once on few cores take longer than the minute after which Ray starts others instead.
@@ -27,6 +27,13 @@ class Cluster:
     nodes: int
     cpus: float
     gpus: float
+
+    @classmethod
+    def now(cls) -> Cluster:
+        """As it is at this moment; nodes may join and leave."""
+        totals = ray.cluster_resources()
+        nodes = sum(1 for node in ray.nodes() if node["Alive"])
+        return cls(nodes, totals.get("CPU", 0.0), totals.get("GPU", 0.0))
 
     def check(self, resources: Resources) -> None:
         """Refuse what would otherwise wait silently for ever.
@@ -49,6 +56,10 @@ class Cluster:
         if slot.gpus:
             fits.append(self.gpus / slot.gpus)
         return max(1, int(min(fits)))
+
+    def trials(self, resources: Resources) -> int:
+        """How many trials may run at once: as many as asked for, or as find room when packed as closely as can be."""
+        return resources.concurrent_trials or self.slots(Slot.of(resources, SHARES[0]))
 
 
 @contextlib.contextmanager
@@ -80,6 +91,4 @@ def connect() -> Cluster:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             os.environ.setdefault("RAY_worker_register_timeout_seconds", REGISTER_SECONDS)
             ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    totals = ray.cluster_resources()
-    nodes = sum(1 for node in ray.nodes() if node["Alive"])
-    return Cluster(nodes=nodes, cpus=totals.get("CPU", 0.0), gpus=totals.get("GPU", 0.0))
+    return Cluster.now()

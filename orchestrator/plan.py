@@ -98,9 +98,7 @@ def make_plan(space: SearchSpace, settings: Settings) -> Plan:
     store = FeatureStore.open(settings.store)
     folds = check_space(space, store, settings)
     recorded: dict[tuple[str, str], list[float]] = {}
-    results = ResultStore.open(settings.results)
-    hashes = results.hashes()
-    for result in results.iterate():
+    for result in ResultStore.open(settings.results).iterate():
         key = (result.config["model"]["name"], result.key.feature_id)
         recorded.setdefault(key, []).append(result.timing["total_seconds"])
     config = space.corners(space.family_names[0])[0]
@@ -113,7 +111,7 @@ def make_plan(space: SearchSpace, settings: Settings) -> Plan:
         trials=space.search.trials,
         search_runs=space.search.trials * len(folds) * len(space.evaluation.seeds),
         promotion_runs=finalists * len(outer.folds()) * len(space.promotion.seeds),
-        results_recorded=len(hashes),
+        results_recorded=sum(map(len, recorded.values())),
         warnings=pruner_warnings(space, len(folds) * len(space.evaluation.seeds)),
     )
 

@@ -1,17 +1,33 @@
-"""What Ray Tune is told: configs from the study, and when to stop a trial."""
+"""What Ray Tune is told: configs from the study, how many at once, and when to stop a trial."""
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass, field
 from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from orchestrator.budget import Ledger, Spent
+from orchestrator.cluster import Cluster
 from orchestrator.packing import Packing
-from orchestrator.study import Study
+from orchestrator.study import Asked, Study
 from orchestrator.trial import OF, STEP, VALUE
-from workers.config import ExperimentConfig
+
+LOOK = 10.0  # seconds between two looks at what the cluster has
+
+
+@dataclass
+class _Open:
+    """A trial under way, as its last report leaves it."""
+
+    asked: Asked
+    value: float | None = None
+    cost: float | None = None
+    results: list[str] = field(default_factory=list)
+    spent: Spent = field(default_factory=Spent)
+    pruned: bool = False
 
 
 class StudySearcher(Searcher):
@@ -27,21 +43,32 @@ class StudySearcher(Searcher):
     Attributes:
         limit: of the budget that was reached, if one was.
         broken: the machine's fault that stopped the sweep, if one did.
+        slots: trials that may run at once; None for any number. Unless the search space says how many, it follows what
+            the cluster has: nodes that join are used, and those that leave are not waited for.
     """
 
     def __init__(self, study: Study, ledger: Ledger) -> None:
         super().__init__(metric=VALUE, mode="max")
         self.study, self.ledger = study, ledger
         self.limit: str | None = None
-        self.numbers: dict[str, int] = {}
-        self.values: dict[str, float] = {}
-        self.results: dict[str, list[str]] = {}
-        self.spent: dict[str, Spent] = {}
-        self.costs: dict[str, float] = {}
-        self.configs: dict[str, ExperimentConfig] = {}
-        self.packing = Packing(ledger.resources)
         self.broken: str | None = None
-        self.pruned: set[str] = set()
+        self.slots: int | None = None
+        self.open: dict[str, _Open] = {}
+        self.packing = Packing(ledger.resources)
+        self._looked = time.monotonic()
+
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        """Tune's question whether this searcher itself keeps to `max_concurrent_trials`. It does."""
+        self.slots = max_concurrent
+        return True
+
+    def _full(self) -> bool:
+        """Whether as many trials run as may."""
+        if self.slots is None:
+            return False
+        if self.ledger.resources.concurrent_trials is None and time.monotonic() - self._looked >= LOOK:
+            self.slots, self._looked = Cluster.now().trials(self.ledger.resources), time.monotonic()
+        return len(self.open) >= self.slots
 
     def _taken_over(self) -> bool:
         """Whether another driver has the study now; this one then leaves it alone."""
@@ -50,14 +77,15 @@ class StudySearcher(Searcher):
         return self.study.taken_by is not None
 
     def suggest(self, trial_id: str) -> Any:
+        if self._full():
+            return None
         self._taken_over()
         history = self.study.history() if self.ledger.budget.chance is not None else None
         self.limit = self.limit or self.ledger.reached(history)
         if self.broken or self.limit:
             return Searcher.FINISHED
         asked = self.study.ask()
-        self.numbers[trial_id] = asked.number
-        self.configs[trial_id] = asked.config
+        self.open[trial_id] = _Open(asked)
         config = asked.config.model_dump(mode="json")
         return {"number": asked.number, "family": asked.family, "config": config, "shares": dict(self.packing.shares)}
 
@@ -68,34 +96,33 @@ class StudySearcher(Searcher):
             trial_id: Tune's.
             report: of `orchestrator.trial`, after a fold run.
         """
-        self.values[trial_id], self.results[trial_id] = report[VALUE], report["results"]
-        self.costs[trial_id] = report["cost"]
+        trial = self.open[trial_id]
+        trial.value, trial.cost, trial.results = report[VALUE], report["cost"], report["results"]
         if not report["cached"]:
-            self.spent.setdefault(trial_id, Spent()).add(report["seconds"], report["gpus"])
+            trial.spent.add(report["seconds"], report["gpus"])
             self.ledger.note(report["seconds"], report["gpus"])
-        self.packing.note(self.configs[trial_id], report["peak_bytes"], report["device_bytes"])
+        self.packing.note(trial.asked.config, report["peak_bytes"], report["device_bytes"])
         if self._taken_over():
             return True
-        return self.study.report(self.numbers[trial_id], report[VALUE], report[STEP])
+        return self.study.report(trial.asked.number, report[VALUE], report[STEP])
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-        if trial_id not in self.numbers or self._taken_over():
+        trial = self.open.pop(trial_id, None)
+        if trial is None or self._taken_over():
             return
-        self.configs.pop(trial_id, None)
         message = (result or {}).get("error")
         if error or (result or {}).get("fault") == "machine":  # no fault of the trial: the next start takes it up
             self.broken = message or "a trial's process died again and again"
             return
         self.study.tell(
-            self.numbers.pop(trial_id),
-            self.values.pop(trial_id, None),
-            pruned=trial_id in self.pruned,
+            trial.asked.number,
+            trial.value,
+            pruned=trial.pruned,
             error=message,
-            results=self.results.pop(trial_id, ()),
-            spent=self.spent.pop(trial_id, None),
-            cost=self.costs.pop(trial_id, None),
+            results=trial.results,
+            spent=trial.spent,
+            cost=trial.cost,
         )
-        self.pruned.discard(trial_id)
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing to save: the study is the state, and a resume is a new Tuner over it."""
@@ -115,11 +142,19 @@ class FoldScheduler(FIFOScheduler):
         super().__init__()
         self.searcher = searcher
 
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """No preference: Tune then gives a trial process that is free to the next trial.
+
+        FIFO's own answer would give it to the trial that waits longest, whose own process is just starting: that one is
+        thrown away, and another is started for the next trial. Trials that are over in less time than a process takes
+        to start, as those are whose results are found, would keep the machine starting processes and do little else.
+        """
+
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         if result.get("error"):
             return self.CONTINUE
         stop = self.searcher.fold_done(trial.trial_id, result)
         if stop and result[STEP] < result[OF]:
-            self.searcher.pruned.add(trial.trial_id)
+            self.searcher.open[trial.trial_id].pruned = True
             return self.STOP
         return self.CONTINUE

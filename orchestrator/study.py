@@ -161,9 +161,7 @@ class Study:
         cost: float | None = None,
     ) -> None:
         """Close a trial: with its mean (and cost), as pruned, or as failed; with its results and their training."""
-        trial = self.running.pop(number, None)
-        if trial is None:
-            return
+        trial = self.running.pop(number)
         if results:
             trial.set_user_attr("results", list(results))
             trial.set_user_attr("spent", asdict(spent or Spent()))

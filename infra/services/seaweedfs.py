@@ -74,7 +74,7 @@ def _cannot_store(endpoint: str, credentials: Path) -> str:
     return cannot_store(endpoint, key["aws_access_key_id"], key["aws_secret_access_key"])
 
 
-def cannot_store(endpoint: str, access_key: str, secret_key: str, bucket: str = BUCKET) -> str:
+def cannot_store(endpoint: str, access_key: str, secret_key: str) -> str:
     """Why an object cannot be written yet; empty if it can. The bucket is made.
 
     The gateway answers before there is a volume to write to: so an object is written.
@@ -88,9 +88,9 @@ def cannot_store(endpoint: str, access_key: str, secret_key: str, bucket: str = 
         config=Config(retries={"max_attempts": 0}, connect_timeout=2, read_timeout=10),
     )
     try:
-        make_bucket(client, bucket, patience=0)
-        client.put_object(Bucket=bucket, Key=PROBE, Body=b"")
-        client.delete_object(Bucket=bucket, Key=PROBE)
+        make_bucket(client, BUCKET, patience=0)
+        client.put_object(Bucket=BUCKET, Key=PROBE, Body=b"")
+        client.delete_object(Bucket=BUCKET, Key=PROBE)
     except (BotoCoreError, ClientError) as error:
         return str(error)
     return ""

@@ -10,15 +10,14 @@ import json
 import logging
 import os
 import sys
+from typing import Any
 
 NAMES = ("features", "first_step", "ast_step", "orchestration")
 LONG = ("board", "scale")  # only where it is named
 
 
 def main() -> None:
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    for chatty in ("mlflow", "alembic", "ray", "ray.tune"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
+    quiet()
     chosen = [name for name in sys.argv[1:] if not name.startswith("-")] or NAMES
     unknown = set(chosen) - set(NAMES) - set(LONG)
     if unknown:
@@ -30,6 +29,18 @@ def main() -> None:
     if "--json" in sys.argv:
         print(json.dumps(rows, indent=1))
         return
+    show(rows)
+
+
+def quiet() -> None:
+    """The tables alone, without what Ray and MLflow say beside."""
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    for chatty in ("mlflow", "alembic", "ray", "ray.tune"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """A row a line."""
     for row in rows:
         ratio = "" if row["ratio"] is None else f"x {row['ratio']:.3g}"
         print(f"{row['name']:<62} {row['value']:>10.4g} {row['unit']:<9} {ratio}")

@@ -40,7 +40,7 @@ ON_CPU: dict[str, Any] = {
     "training": {"compile": False},
 }
 SECONDS = 4.0  # that each loop is timed for
-Step = Callable[[], None]
+Step = Callable[[], object]
 
 
 def run() -> list[dict[str, Any]]:
@@ -72,7 +72,7 @@ def ours(config: ExperimentConfig, device: torch.device) -> Step:
     training = _Run(config, made_up_fold(config), 0, device, None, time.perf_counter())
     training.trained.train()
     batch = torch.arange(config.training.batch_size)
-    return lambda: void(training._step(batch))
+    return lambda: training._step(batch)
 
 
 def plain(config: ExperimentConfig, device: torch.device, *, autocast: bool) -> Step:
@@ -145,7 +145,3 @@ def _largest(config: ExperimentConfig) -> int:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
-
-
-def void(value: object) -> None:
-    """Nothing of a value."""

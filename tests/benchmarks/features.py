@@ -113,13 +113,3 @@ def run() -> list[dict[str, Any]]:
 
 def _row(name: str, value: float, reference: float) -> dict[str, Any]:
     return {"name": f"fbank: {name}", "value": value, "unit": "cycles/s", "ratio": value / reference}
-
-
-def main() -> None:
-    """Print the rows."""
-    for row in run():
-        print(f"{row['name']:<45} {row['value']:>10,.1f} {row['unit']:<10} x{row['ratio']:.2f}")
-
-
-if __name__ == "__main__":
-    main()

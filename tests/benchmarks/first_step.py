@@ -12,8 +12,10 @@ from typing import Any
 
 from feature_store.settings import Settings
 from tests.benchmarks.orchestration import small_store
+from tests.tiny_sweep import TINY_FEATURE
 
 CONFIG: dict[str, Any] = {
+    "feature": TINY_FEATURE,
     "model": {"name": "mn", "width": 0.4},
     "objective": {"name": "ce"},
     "augment": {"policy": "icbhi_sup"},
@@ -47,14 +49,12 @@ def run() -> list[dict[str, Any]]:
 
 def in_worker(home: Path) -> None:
     """Two fold runs in this process; prints when the first's first step was done, and how long the second's took."""
-    from feature_store.features import resolve_feature
     from orchestrator.sweep import site_of
-    from tests.benchmarks.orchestration import FEATURE
     from workers.config import ExperimentConfig
     from workers.fold import FoldRun, run_fold
 
     settings = Settings.load(home)
-    config = ExperimentConfig.parse({**CONFIG, "feature": resolve_feature(FEATURE).model_dump()})
+    config = ExperimentConfig.parse(CONFIG)
     stamp = int(time.time() * 1000)
     begun = time.time()
     first = run_fold(FoldRun(config, "official", 0, stamp), site_of(settings))

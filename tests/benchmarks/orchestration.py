@@ -9,38 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from feature_store.settings import Settings
+from tests.tiny_sweep import tiny_store, tiny_sweep
 
-FEATURE: dict[str, Any] = {"kind": "fbank", "sample_rate": 16000, "seconds": 2.0, "n_mels": 32, "shift_ms": 40.0}
 TRIALS, FOLDS = 40, 5
-
-SPACE: dict[str, Any] = {
-    "name": "overhead",
-    "base": {
-        "feature": FEATURE,
-        "model": {"name": "crnn", "hidden": 4, "layers": 1},
-        "objective": {"name": "ce"},
-        "augment": {"policy": "none"},
-        "training": {"epochs": 1, "batch_size": 64},
-    },
-    "space": {"optim.lr": {"log_float": [1e-4, 1e-2]}},
-    "evaluation": {"split": f"official-inner{FOLDS}"},
-    "promotion": {"seeds": [0]},
-    "search": {"trials": TRIALS, "sampler": "random", "pruner": {"name": "none"}},
-}
+SPACE = tiny_sweep(
+    name="overhead",
+    base={"training": {"batch_size": 64}},
+    evaluation={"split": f"official-inner{FOLDS}"},
+    promotion={"seeds": [0]},
+    search={"trials": TRIALS, "sampler": "random", "pruner": {"name": "none"}},
+)
 
 
 def small_store(folder: Path) -> Settings:
     """A home with a tiny feature of a synthetic corpus."""
-    from feature_store.build import build
-    from feature_store.datasets import open_corpus
     from feature_store.datasets.synthetic import synthesize
-    from feature_store.features import resolve_feature
-    from feature_store.store import FeatureStore
 
-    synthesize(folder / "corpus", patients=12, seed=1)
     settings = Settings.load(folder / "home")
-    store = FeatureStore.open(settings.store, create=True)
-    build(open_corpus("icbhi", folder / "corpus"), resolve_feature(FEATURE), store, workers=0)
+    tiny_store(synthesize(folder / "corpus", patients=12, seed=1), settings)
     return settings
 
 

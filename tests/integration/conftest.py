@@ -1,10 +1,10 @@
-"""Services that the integration tests share."""
+"""Services and the browser that the integration tests share."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 
+import chromium
 import pytest
 import services
 
@@ -21,14 +21,26 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.S3S
 @pytest.fixture(scope="module")  # no longer: its keys in the environment are not for other tests
 def s3(s3_server: services.S3Server) -> Iterator[str]:
     """A bucket on a real S3 server, ``s3://lungtune``; the environment leads boto3 there, also in child processes."""
-    import boto3
-
     with pytest.MonkeyPatch.context() as environment:
         for name, value in s3_server.environment.items():
             environment.setenv(name, value)
         for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
             environment.delenv(name, raising=False)
-        client = boto3.client("s3")
-        with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou):  # another module's, on the same server
-            client.create_bucket(Bucket="lungtune")
         yield "s3://lungtune"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Browser]:
+    """A page of a real browser."""
+    if chromium.executable() is None:
+        pytest.skip("chromium is not installed (apt-get install chromium)")
+    with chromium.browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def no_problems(browser: chromium.Browser) -> Iterator[None]:
+    """Fails a test that leaves an error in the browser's console."""
+    browser.problems.clear()
+    yield
+    assert browser.problems == []

@@ -6,23 +6,76 @@ import contextlib
 import json
 import os
 import shutil
+import signal
+import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from infra.services import seaweedfs as s3
-from infra.services.layout import OVERRIDING, Layout, with_programs
+from infra.services.layout import Layout
 from infra.services.ports import S3_PORTS, free_ports
 from infra.services.postgres import program
 from infra.services.process import Process
 from infra.services.seaweedfs import weed
 from infra.services.stack import Stack
 
-__all__ = ["Installation", "S3Server", "free_ports", "installation", "program", "seaweedfs", "weed"]
+__all__ = [
+    "Installation",
+    "S3Server",
+    "free_ports",
+    "installation",
+    "program",
+    "seaweedfs",
+    "started",
+    "wait_for",
+    "weed",
+]
 
 ACCESS_KEY, SECRET_KEY = "lungtune-tests", "no-secret"
+
+
+@contextlib.contextmanager
+def started(
+    command: Sequence[str], log: Path, folder: Path, environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A program for the time of a test, in a folder, with every process that it starts; its output goes to the log."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes], log: Path, patience: float = 120) -> None:
+    """Until a program answers at an address, if only to refuse.
+
+    Raises:
+        RuntimeError: it ended, or does not answer in time; the message ends with its log.
+    """
+    until = time.monotonic() + patience
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except urllib.error.HTTPError:
+            return
+        except OSError as error:
+            if process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(f"{url} does not answer: {error}\n{log.read_text()[-3000:]}") from error
+            time.sleep(0.3)
 
 
 @dataclass(frozen=True)
@@ -47,7 +100,7 @@ class S3Server:
 
 @contextlib.contextmanager
 def seaweedfs(folder: Path, patience: float = 60) -> Iterator[S3Server]:
-    """SeaweedFS with its S3 gateway, its data in a folder.
+    """SeaweedFS with its S3 gateway and a bucket `lungtune`, its data in a folder.
 
     Raises:
         RuntimeError: it does not answer in time; the message ends with its log.
@@ -66,7 +119,7 @@ def seaweedfs(folder: Path, patience: float = 60) -> Iterator[S3Server]:
     process.start(s3.command(program, data, config, ports), os.environ, folder)
     until = time.monotonic() + patience
     try:
-        while missing := s3.cannot_store(server.endpoint, ACCESS_KEY, SECRET_KEY, bucket="probe"):
+        while missing := s3.cannot_store(server.endpoint, ACCESS_KEY, SECRET_KEY):
             if not process.running() or time.monotonic() > until:
                 raise RuntimeError(f"SeaweedFS does not answer: {missing}\n{process.last_words()}")
             time.sleep(0.3)
@@ -81,7 +134,6 @@ class Installation:
 
     stack: Stack
     layout: Layout
-    environment: dict[str, str]
 
 
 @contextlib.contextmanager
@@ -95,13 +147,7 @@ def installation(cpus: int) -> Iterator[Installation]:
     home.chmod(0o755)
     stack = Stack(home)
     try:
-        layout = stack.start({}, print, cpus)
-        ours = ("RAY_", "LUNGTUNE_", "MLFLOW_")  # of another test, or of a developer's own cluster
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(ours) and k not in OVERRIDING}
-        password = (layout.secrets / "mlflow-password").read_text()
-        yield Installation(
-            stack, layout, with_programs({**kept, **layout.variables(), "MLFLOW_TRACKING_PASSWORD": password})
-        )
+        yield Installation(stack, stack.start({}, print, cpus))
     finally:
         stack.stop(print, patience=3)
         shutil.rmtree(home, ignore_errors=True)

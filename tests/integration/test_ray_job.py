@@ -4,43 +4,21 @@ from __future__ import annotations
 
 import os
 import secrets
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import services
 import yaml
 
 from feature_store.settings import Settings
-from tests.conftest import TINY_FEATURE
+from tests.tiny_sweep import tiny_sweep
 from workers.results import ResultStore
 
 ROOT = Path(__file__).parents[2]
 RAY = Path(sys.executable).parent / "ray"
-SPACE = {
-    "name": "job",
-    "base": {
-        "feature": TINY_FEATURE,
-        "model": {"name": "crnn", "hidden": 4, "layers": 1},
-        "objective": {"name": "ce"},
-        "augment": {"policy": "none"},
-        "training": {"epochs": 1, "batch_size": 32},
-    },
-    "space": {"optim.lr": {"log_float": [1e-4, 1e-2]}},
-    "evaluation": {"split": "official-inner2"},
-    "promotion": {"seeds": [0, 1]},
-    "search": {"trials": 2},
-}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -62,22 +40,13 @@ def environment(small_home: Path, tmp_path_factory: pytest.TempPathFactory) -> d
 @pytest.fixture(scope="module")
 def head(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A head of its own; the address of its dashboard."""
-    port, dashboard = free_port(), free_port()
-    command = [RAY, "start", "--head", "--block", "--num-cpus=2", f"--port={port}", "--include-dashboard=true"]
+    port, dashboard = services.free_ports(2)
+    command = [str(RAY), "start", "--head", "--block", "--num-cpus=2", f"--port={port}", "--include-dashboard=true"]
     command += [f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1", "--dashboard-agent-listen-port=0"]
-    log = tmp_path_factory.mktemp("head") / "log"
-    with log.open("w") as file:
-        process = subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", dashboard)) == 0:
-                break
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.2)
-    yield f"http://127.0.0.1:{dashboard}"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    folder, address = tmp_path_factory.mktemp("head"), f"http://127.0.0.1:{dashboard}"
+    with services.started(command, folder / "log", folder, environment) as process:
+        services.wait_for(f"{address}/api/version", process, folder / "log")
+        yield address
 
 
 def submit(head: str, environment: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
@@ -93,7 +62,7 @@ def submit(head: str, environment: dict[str, str], *command: str) -> subprocess.
 
 def test_a_sweep_as_a_job_and_again(head: str, environment: dict[str, str], tmp_path: Path) -> None:
     space = tmp_path / "space.yaml"
-    space.write_text(yaml.safe_dump(SPACE))
+    space.write_text(yaml.safe_dump(tiny_sweep(name="job")))
     done = submit(head, environment, "python", "-m", "orchestrator", "sweep", str(space))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 fold runs trained" in done.stdout
@@ -110,7 +79,7 @@ def test_more_gpus_than_the_cluster_has_are_refused_at_once(
     head: str, environment: dict[str, str], tmp_path: Path
 ) -> None:
     space = tmp_path / "space.yaml"
-    space.write_text(yaml.safe_dump({**SPACE, "resources": {"gpus": 1}}))
+    space.write_text(yaml.safe_dump(tiny_sweep(name="job", resources={"gpus": 1})))
     done = submit(head, environment, "python", "-m", "orchestrator", "sweep", str(space))
     assert done.returncode != 0
     assert "asks for 1 GPUs, the cluster has 0" in done.stdout

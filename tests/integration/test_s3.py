@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import shutil
 import uuid
 from pathlib import Path
@@ -17,10 +16,11 @@ from feature_store.build import build
 from feature_store.datasets import open_corpus
 from feature_store.errors import UserError
 from feature_store.features import FbankSpec
-from feature_store.storage import Storage, open_storage
+from feature_store.storage import open_storage
 from feature_store.store import FeatureStore
-from workers.evaluation import evaluate
-from workers.results import DataSummary, FoldKey, FoldResult, ProtocolResult, Provenance, ResultStore
+from tests.storage_contract import StorageContract
+from tests.workers.test_results import make_result
+from workers.results import ResultStore
 
 SPEC = FbankSpec(seconds=2.0, n_mels=32, shift_ms=40.0)
 WRITERS = 8
@@ -31,42 +31,11 @@ def place(s3: str) -> str:
     return f"{s3}/{uuid.uuid4().hex}"
 
 
-@pytest.fixture
-def storage(place: str) -> Storage:
-    return open_storage(place)
-
-
 # --- storage ---
 
 
-def test_reads_what_was_written(storage: Storage) -> None:
-    storage.write("a/b.bin", b"one")
-    storage.write("a/b.bin", b"\x00two")
-    assert storage.read("a/b.bin") == b"\x00two"
-    assert storage.exists("a/b.bin")
-
-
-def test_a_missing_key(storage: Storage) -> None:
-    with pytest.raises(FileNotFoundError, match="s3://lungtune/"):
-        storage.read("a/b")
-    assert not storage.exists("a/b")
-    assert storage.list("a") == []
-    storage.delete("a/b")
-
-
-def test_writes_once_if_absent(storage: Storage) -> None:
-    assert storage.write_if_absent("a/b", b"first")
-    assert not storage.write_if_absent("a/b", b"second")
-    assert storage.read("a/b") == b"first"
-    storage.delete("a/b")
-    assert storage.write_if_absent("a/b", b"third")
-
-
-def test_lists_a_folder_sorted_and_nothing_beside_it(storage: Storage) -> None:
-    for key in ("a/2", "a/10", "a/c/1", "ab/3", "b"):
-        storage.write(key, b"")
-    assert storage.list("a") == ["a/10", "a/2", "a/c/1"]
-    assert storage.list("") == ["a/10", "a/2", "a/c/1", "ab/3", "b"]
+class TestStorage(StorageContract):
+    """On S3; `place` is this module's."""
 
 
 def test_lists_more_than_a_page(s3: str) -> None:
@@ -103,29 +72,6 @@ def test_a_server_that_is_not_there_is_said(place: str, monkeypatch: pytest.Monk
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with pytest.raises(UserError, match=rf"cannot be used.*{port}"):
         open_storage(place).read("a")
-
-
-def _claim(place: str, barrier, wins) -> None:
-    storage = open_storage(place)
-    for turn in range(5):
-        barrier.wait()
-        if storage.write_if_absent(f"turn/{turn}", str(os.getpid()).encode()):
-            wins.put((turn, os.getpid()))
-
-
-def test_of_eight_writers_exactly_one_wins(place: str, storage: Storage) -> None:
-    context = multiprocessing.get_context("fork")
-    barrier, wins = context.Barrier(WRITERS), context.Queue()
-    writers = [context.Process(target=_claim, args=(place, barrier, wins)) for _ in range(WRITERS)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join(60)
-    won = [wins.get(timeout=5) for _ in range(5)]
-    assert wins.empty()
-    assert sorted(turn for turn, _ in won) == list(range(5))
-    for turn, process in won:
-        assert int(storage.read(f"turn/{turn}")) == process
 
 
 # --- feature store ---
@@ -180,50 +126,11 @@ def test_a_missing_store_says_how_to_build_one(place: str) -> None:
 # --- result store ---
 
 
-def made_result(writer: str) -> FoldResult:
-    key = FoldKey(
-        semantics=1, config_hash="c", data_hash="d", feature_id="f", split="official", split_hash="s", fold=0, seed=0
-    )
-    metrics = evaluate(np.eye(4, dtype=np.float32)[[0, 1, 2, 0]], np.array([0, 1, 2, 3]))
-    data = DataSummary(
-        dataset="icbhi",
-        task="lungsound4",
-        classes=["normal", "crackle", "wheeze", "both"],
-        synthetic=True,
-        recordings=1,
-        recordings_listed=1,
-        train=4,
-        validation=0,
-        test=4,
-        train_patients=1,
-        validation_patients=0,
-        test_patients=1,
-        train_class_counts=[1, 1, 1, 1],
-        patients_on_both_sides=[],
-    )
-    provenance = Provenance(
-        lungtune="0", git_commit="", python="3", torch="2", device="cpu", hostname=writer, started="", finished="",
-        command="",
-    )  # fmt: skip
-    return FoldResult(
-        hash=key.hash,
-        key=key,
-        config={},
-        protocols={"last": ProtocolResult(epoch=1, test=metrics)},
-        epochs=[],
-        data=data,
-        model={},
-        provenance=provenance,
-        timing={},
-        memory={},
-        test_reads=1,
-    )
-
-
 def _publish(place: str, writer: str, barrier, answers) -> None:
     results = ResultStore.open(place)
     barrier.wait()
-    answers.put((writer, results.publish(made_result(writer), {"log.jsonl": writer.encode() * 1000})))
+    result, _ = make_result(note=writer)
+    answers.put((writer, results.publish(result, {"log.jsonl": writer.encode() * 1000})))
 
 
 def test_of_eight_publishers_exactly_one_wins(place: str) -> None:
@@ -238,18 +145,18 @@ def test_of_eight_publishers_exactly_one_wins(place: str) -> None:
     for writer in writers:
         writer.join(60)
     (winner,) = [name for name in names if told[name]]
-    results, result_hash = ResultStore.open(place), made_result("").hash
-    assert results.hashes() == [result_hash]
-    found = results.get(result_hash)
+    results, (late, _) = ResultStore.open(place), make_result(note="late")
+    assert results.hashes() == [late.hash]
+    found = results.get(late.hash)
     assert found is not None
-    assert found.provenance.hostname == winner
-    assert results.read(result_hash, "log.jsonl") == winner.encode() * 1000
-    assert not results.publish(made_result("late"), {})
+    assert found.provenance.git_commit == winner
+    assert results.read(late.hash, "log.jsonl") == winner.encode() * 1000
+    assert not results.publish(late, {})
 
 
 def test_a_result_without_its_json_is_not_there(place: str) -> None:
     """A publisher that died after its files and before the commit."""
-    results, result = ResultStore.open(place), made_result("w")
+    results, (result, _) = ResultStore.open(place), make_result()
     results.storage.write(f"{result.hash[:2]}/{result.hash}/dead/log.jsonl", b"half")
     assert results.hashes() == []
     assert result.hash not in results

@@ -22,23 +22,9 @@ from infra.services.__main__ import main
 from infra.services.ports import NAMES, check_free, choose_ports
 from infra.services.process import Process, started_at
 from infra.services.service import http
-from tests.conftest import TINY_FEATURE
+from tests.tiny_sweep import TINY_FEATURE, tiny_sweep
 
 ROOT = Path(__file__).parents[2]
-SPACE = {
-    "name": "everything",
-    "base": {
-        "feature": TINY_FEATURE,
-        "model": {"name": "crnn", "hidden": 4, "layers": 1},
-        "objective": {"name": "ce"},
-        "augment": {"policy": "none"},
-        "training": {"epochs": 1, "batch_size": 32},
-    },
-    "space": {"optim.lr": {"log_float": [1e-4, 1e-2]}},
-    "evaluation": {"split": "official-inner2"},
-    "promotion": {"seeds": [0, 1]},  # the registry's policy wants two
-    "search": {"trials": 2},
-}
 SECRETS = ("ray-token", "mlflow-password", "postgres-password")
 
 pytestmark = pytest.mark.timeout(600)
@@ -81,7 +67,7 @@ def shell(installed: services.Installation, tmp_path_factory: pytest.TempPathFac
 def swept(shell: Shell, synthetic_corpus: Path) -> str:
     """A store on S3, and a sweep over it: what the sweep printed."""
     (shell.folder / "feature.yaml").write_text(yaml.safe_dump(TINY_FEATURE))
-    (shell.folder / "space.yaml").write_text(yaml.safe_dump(SPACE))
+    (shell.folder / "space.yaml").write_text(yaml.safe_dump(tiny_sweep(name="everything")))
     built = shell(f"lungtune features build --root '{synthetic_corpus}' --feature feature.yaml")
     assert built.returncode == 0, built.stderr
     done = shell("lungtune sweep space.yaml")

@@ -14,7 +14,7 @@ from orchestrator.backends import RayBackend, SimulatedBackend
 from orchestrator.folds import Outcome, fault_of
 from orchestrator.packing import Slot
 from orchestrator.sweep import site_of
-from tests.conftest import TINY_FEATURE
+from tests.tiny_sweep import TINY_CONFIG
 from workers.config import ExperimentConfig
 from workers.evaluation import evaluate
 from workers.fold import FoldRun, fold_keys
@@ -68,8 +68,7 @@ def test_what_is_tried_again_and_how_often(
 
 
 def test_a_simulated_run_has_the_recorded_score_and_predictions_that_give_it(settings: Settings) -> None:
-    content = {"feature": TINY_FEATURE, "model": {"name": "crnn"}, "objective": {"name": "ce"}}
-    config = ExperimentConfig.parse(content)
+    config = ExperimentConfig.parse(TINY_CONFIG)
     runs = [FoldRun(config, "official-inner2", fold, 0) for fold in (0, 1)]
     site, results = site_of(settings), ResultStore.open(settings.results)
     backend = SimulatedBackend(recorded={config.config_hash: {0: 61.5}})

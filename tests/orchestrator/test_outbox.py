@@ -54,3 +54,11 @@ def test_what_a_lost_server_never_took_is_counted_at_the_end() -> None:
     assert outbox.ask(lambda: 1, 0.05) is None
     assert outbox.close(0.1) == 3 and time.monotonic() - begun < 5
     assert not [thread for thread in threading.enumerate() if thread.name == "outbox" and thread.is_alive()]
+
+
+def test_a_long_backlog_is_waited_for_as_long_as_something_is_done() -> None:
+    outbox = Outbox(lambda error: False, lambda error: None)
+    for _ in range(8):
+        outbox.put(lambda: time.sleep(0.2))
+    assert outbox.ask(lambda: "answer", patience=0.8) == "answer"
+    assert outbox.close(1) == 0

@@ -15,16 +15,15 @@ from orchestrator.cluster import Cluster
 from orchestrator.events import Progress
 from orchestrator.packing import SHARES, Packing, Slot, footprint, share_of
 from orchestrator.sweep import run_sweep
-from search_spaces.schema import Budget, Resources, SearchSpace
-from tests.conftest import TINY_FEATURE
+from search_spaces.schema import Budget, Resources, SearchSpace, merge
+from tests.tiny_sweep import TINY_CONFIG, tiny_sweep
 from workers.config import ExperimentConfig
 
 GIB = 2**30
-CONTENT: dict[str, Any] = {"feature": TINY_FEATURE, "model": {"name": "crnn"}, "objective": {"name": "ce"}}
 
 
 def config(**changes: Any) -> ExperimentConfig:
-    return ExperimentConfig.parse({**CONTENT, **changes})
+    return ExperimentConfig.parse(merge(TINY_CONFIG, changes))
 
 
 @pytest.mark.parametrize(
@@ -87,14 +86,11 @@ def gpus() -> Iterator[None]:
 
 def test_a_sweep_packs_its_second_fold_run_by_what_its_first_took(settings: Settings, gpus: None) -> None:
     space = SearchSpace.parse(
-        {
-            "name": "packed",
-            "base": CONTENT,
-            "space": {"optim.lr": {"log_float": [1e-4, 1e-2]}},
-            "evaluation": {"split": "official-inner3"},
-            "search": {"trials": 3, "sampler": "random", "pruner": {"name": "none"}},
-            "resources": {"gpus": "auto", "concurrent_trials": 1},
-        }
+        tiny_sweep(
+            evaluation={"split": "official-inner3"},
+            search={"trials": 3, "sampler": "random", "pruner": {"name": "none"}},
+            resources={"gpus": "auto", "concurrent_trials": 1},
+        )
     )
     events: list[Progress] = []
     run_sweep(space, settings, events.append, SimulatedBackend(peak_bytes=30 * GIB, device_bytes=80 * GIB))

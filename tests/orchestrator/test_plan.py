@@ -10,7 +10,8 @@ import yaml
 
 from orchestrator.plan import pruner_warnings
 from search_spaces.schema import SearchSpace
-from tests.conftest import TINY_FEATURE, Run
+from tests.conftest import Run
+from tests.tiny_sweep import tiny_sweep
 
 
 @pytest.mark.parametrize(
@@ -38,13 +39,8 @@ def test_a_pruner_that_can_stop_nothing_is_told(pruner: dict[str, Any], fold_run
 def test_a_server_that_does_not_answer_is_told_before_anything_starts(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    content = {
-        "name": "plan",
-        "base": {"feature": TINY_FEATURE, "model": {"name": "crnn"}, "objective": {"name": "ce"}},
-        "evaluation": {"split": "official-inner2"},
-        "search": {"trials": 2, "pruner": {"name": "wilcoxon", "startup_trials": 1}},
-        "budget": {"cost_per_hour": 2.0},
-    }
+    pruner = {"name": "wilcoxon", "startup_trials": 1}
+    content = tiny_sweep(search={"pruner": pruner}, budget={"cost_per_hour": 2.0})
     file = tmp_path / "space.yaml"
     file.write_text(yaml.safe_dump(content))
     code, printed, told = run("plan", str(file))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 
@@ -12,28 +11,19 @@ from feature_store.settings import Settings
 from orchestrator.status import status_of
 from orchestrator.study import Study
 from search_spaces.schema import SearchSpace
-from tests.conftest import TINY_FEATURE, Run
+from tests.conftest import Run
+from tests.tiny_sweep import tiny_sweep
 from workers.audit_log import AuditLog
 
-CONTENT: dict[str, Any] = {
-    "name": "watched",
-    "base": {
-        "feature": TINY_FEATURE,
-        "model": {"name": "crnn", "hidden": 4, "layers": 1},
-        "objective": {"name": "ce"},
-        "training": {"epochs": 1, "batch_size": 32},
-    },
-    "space": {"optim.lr": {"log_float": [1e-4, 1e-2]}},
-    "evaluation": {"split": "official-inner2"},
-}
+SPACE = SearchSpace.parse(tiny_sweep(name="watched"))
 
 
 @pytest.fixture
 def study(settings: Settings) -> Study:
     """Two complete trials, one that failed, one abandoned by a killed driver, one under way."""
-    abandoned = Study(SearchSpace.parse(CONTENT), settings, 2)
+    abandoned = Study(SPACE, settings, 2)
     abandoned.ask()
-    found = Study(SearchSpace.parse(CONTENT), settings, 2)
+    found = Study(SPACE, settings, 2)
     found.take_up()
     for values in ([40.0, 44.0], [50.0, 56.0]):
         asked = found.ask()
