@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.errors import UserError, nearest
@@ -17,6 +16,8 @@ from orchestrator.leaderboard import statistics
 from orchestrator.leaderboard.labels import describe_model
 from orchestrator.leaderboard.runs import split_folds
 from orchestrator.leaderboard.statistics import PatientHits
+from orchestrator.leaderboard.tallies import Predictions, of_table
+from orchestrator.predictions import predictions_of
 from workers.ensembles import EnsembleMember, EnsembleResult, EnsembleStore
 from workers.results import FoldResult, ResultStore
 
@@ -30,8 +31,8 @@ class Training:
     """One member: a config with one seed, over all folds.
 
     Attributes:
-        weight, validation_score, score, specificity, sensitivity: means over folds; `interval` is that of the Score
-            over the patients of the test sides.
+        weight, validation_score, score, specificity, sensitivity: means over folds, the scores by the task's own
+            metric; `interval` is that of `score`, over the patients of the test sides.
         results: its fold runs.
     """
 
@@ -49,15 +50,15 @@ class Training:
 
 @dataclass(frozen=True)
 class Standing:
-    """An ensemble beside its members and beside what else the store has.
+    """An ensemble beside its members and beside what else the store has, by the task's own metric.
 
     Attributes:
-        interval: of its Score, 95 %, over patients.
+        interval: of what it reaches, 95 %, over patients.
         trainings: its members, the largest weight first.
-        gain: its Score minus the mean of its members' Scores, with the interval of that difference: both over the same
+        gain: what it reaches minus the mean of its members, with the interval of that difference: both over the same
             resamples of patients.
-        place, of: its rank by Score among the single configs that are complete on the same data, and how many rank;
-            the place is None where the ensemble lacks folds.
+        place, of: its rank among the single configs that are complete on the same data, and how many rank; the place
+            is None where the ensemble lacks folds.
     """
 
     interval: Interval
@@ -71,7 +72,7 @@ class Standing:
 def best_results(
     results: ResultStore, *, dataset: str, task: str, split: str, protocol: str, top: int
 ) -> list[FoldResult]:
-    """All fold runs of the best configs by their mean Score on held-out patients; the test side is not asked.
+    """All fold runs of the best configs by the task's metric on held-out patients; the test side is not asked.
 
     Compared are configs over the same seeds, and so over the same held-out patients: as many seeds as `top` configs
     have finished over all folds.
@@ -111,24 +112,24 @@ def best_results(
 
 
 def standing(results: ResultStore, ensemble: EnsembleResult, resamples: int = statistics.RESAMPLES) -> Standing:
-    """How far the ensemble's Score can be trusted, and what it gains."""
+    """How far the ensemble's number can be trusted, and what it gains."""
     by_training = _grouped(ensemble.members, lambda member: (member.config_hash, member.seed))
     folds = [fold.fold for fold in ensemble.folds]
     predictions = EnsembleStore(results.storage).predictions(ensemble.hash)
-    own = [_hits(predictions.filter(pc.equal(predictions["fold"], fold))) for fold in folds]
+    own = [_hits(of_table(predictions.filter(pc.equal(predictions["fold"], fold))), ensemble) for fold in folds]
     hits = []
     for members in by_training.values():
-        tables = (results.predictions(m.hash) for m in sorted(members, key=lambda m: m.fold))
-        hits.append([_hits(table.filter(pc.equal(table["protocol"], ensemble.protocol))) for table in tables])
+        ordered = sorted(members, key=lambda member: member.fold)
+        hits.append([_hits(predictions_of(results, m.hash, ensemble.protocol), ensemble) for m in ordered])
     mean = [statistics.over_seeds([of_training[index] for of_training in hits]) for index in range(len(folds))]
     samples = statistics.bootstrap([own, mean, *hits], resamples)
     trainings = [
-        _training(results, members, ensemble.protocol, statistics.interval(drawn))
+        _training(results, members, ensemble, statistics.interval(drawn))
         for members, drawn in zip(by_training.values(), samples[2:], strict=True)
     ]
     trainings.sort(key=lambda training: (-training.weight, -training.validation_score, training.config_hash))
     whole = len(folds) == split_folds(ensemble.split)
-    others = [_score(seeds, ensemble.protocol) for seeds in _single_configs(results, ensemble)]
+    others = [_score(seeds, ensemble) for seeds in _single_configs(results, ensemble)]
     return Standing(
         interval=statistics.interval(samples[0]),
         trainings=trainings,
@@ -139,9 +140,11 @@ def standing(results: ResultStore, ensemble: EnsembleResult, resamples: int = st
     )
 
 
-def _training(results: ResultStore, members: Sequence[EnsembleMember], protocol: str, interval: Interval) -> Training:
+def _training(
+    results: ResultStore, members: Sequence[EnsembleMember], ensemble: EnsembleResult, interval: Interval
+) -> Training:
     runs = [run for member in members if (run := results.get(member.hash)) is not None]
-    tests = [run.protocols[protocol].test.icbhi4 for run in runs]
+    tests = [run.protocols[ensemble.protocol].test.score_for(ensemble.metric) for run in runs]
     return Training(
         model=describe_model(runs[0].config, int(runs[0].model["parameters"])).label,
         config_hash=members[0].config_hash,
@@ -156,11 +159,10 @@ def _training(results: ResultStore, members: Sequence[EnsembleMember], protocol:
     )
 
 
-def _hits(table: pa.Table) -> PatientHits:
+def _hits(said: Predictions, ensemble: EnsembleResult) -> PatientHits:
     """Hits by patient of one fold's predictions."""
-    logits = table["logits"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(table.num_rows, -1)
-    patients = np.asarray(table["patient"].to_pylist(), dtype=str)
-    return statistics.patient_hits(logits.argmax(axis=1), table["label"].to_numpy().astype(np.int64), patients)
+    predicted = said.logits.argmax(axis=1)
+    return statistics.patient_hits(predicted, said.labels, said.patients, ensemble.metric, len(ensemble.classes))
 
 
 # --- single configs ---
@@ -205,12 +207,14 @@ def _shared_seeds(of_configs: Sequence[frozenset[int]], top: int) -> frozenset[i
 
 def _held_out_score(runs: Sequence[FoldResult], protocol: str) -> float:
     validation = [run.protocols[protocol].validation for run in runs]
-    return float(np.mean([metrics.icbhi4.score for metrics in validation if metrics is not None]))
+    metric = runs[0].data.metric
+    return float(np.mean([metrics.value(metric) for metrics in validation if metrics is not None]))
 
 
-def _score(seeds: dict[int, list[FoldResult]], protocol: str) -> float:
-    """Mean test Score over folds, then over seeds, as on the leaderboard."""
-    return float(np.mean([[run.protocols[protocol].test.icbhi4.score for run in runs] for runs in seeds.values()]))
+def _score(seeds: dict[int, list[FoldResult]], ensemble: EnsembleResult) -> float:
+    """Mean over folds of the ensemble's metric on the test side, then over seeds, as on the leaderboard."""
+    protocol, metric = ensemble.protocol, ensemble.metric
+    return float(np.mean([[run.protocols[protocol].test.value(metric) for run in runs] for runs in seeds.values()]))
 
 
 def _grouped(things: Iterable[T], key: Callable[[T], Any]) -> dict[Any, list[T]]:

@@ -6,7 +6,7 @@ import errno
 import os
 import traceback
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import ray
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -100,11 +100,3 @@ def _limit_memory(share: float) -> None:
 
     if torch.cuda.is_available():  # the process may have run another share before
         torch.cuda.set_per_process_memory_fraction(share if 0 < share < 1 else 1.0)
-
-
-def as_row(result: Any) -> dict[str, Any]:
-    """Score, Sp and Se of a result under each protocol, for tables and logs."""
-    return {
-        protocol: {"epoch": chosen.epoch, **chosen.test.icbhi4.model_dump()}
-        for protocol, chosen in result.protocols.items()
-    }

@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from feature_store.metrics import LABELS, USUAL, Metric
+
 SCHEMA = 1
 LICENCE = "MIT"
 INTENDED_USE = (
@@ -14,9 +16,9 @@ INTENDED_USE = (
 )
 LIMITS = (
     "Not a medical device: no diagnosis and no treatment may rest on it.",
-    "The Score holds for the test side named here. Other stethoscopes, rooms, ages and diseases were not tested.",
+    "Its numbers hold for the test side named here. Other stethoscopes, rooms, ages and diseases were not tested.",
     "It was trained on annotated respiratory cycles. Windows cut from a whole recording are not cycles: their "
-    "probabilities are less certain than the Score says.",
+    "probabilities are less certain than its numbers say.",
     "The probabilities are those of a softmax; nothing calibrates them.",
 )
 
@@ -42,7 +44,7 @@ class Estimate(Part):
 
 
 class DeviceRow(Part):
-    """What the test cycles of one recording device say; rates in percent, mean over seeds."""
+    """What the test cycles of one recording device say; percent, mean over seeds, `score` by the card's metric."""
 
     device: str
     cycles: int
@@ -53,7 +55,7 @@ class DeviceRow(Part):
 
 
 class SearchPart(Part):
-    """How the search saw the config: its Score over folds inside the training side."""
+    """How the search saw the config, over folds inside the training side."""
 
     study: str
     objective: float = Field(description="what the search maximised, mean over its folds")
@@ -62,7 +64,9 @@ class SearchPart(Part):
     folds: list[int] = []
     seeds: list[int] = []
     protocol: str = ""
-    score: Estimate | None = Field(default=None, description="null where the search's fold runs are gone")
+    score: Estimate | None = Field(
+        default=None, description="by the card's metric; null where the search's fold runs are gone"
+    )
     patients_on_both_sides: list[str] = []
     results: list[str] = Field(default=[], description="the search's fold runs")
 
@@ -99,11 +103,11 @@ class ModelCard(Part):
     objective: str
     pretrained: Pretrained | None = None
 
-    score: Estimate = Field(description="(Sp + Se) / 2; an abnormal cycle counts only with its exact class")
-    specificity: Estimate
+    score: Estimate = Field(description="the task's own metric, `metric`")
+    specificity: Estimate = Field(description="that goes with the metric, as in `workers.evaluation`; sensitivity too")
     sensitivity: Estimate
     score_icbhi2: Estimate = Field(description="any abnormal class counts")
-    metric: str = "icbhi4"
+    metric: Metric = USUAL
     devices: list[DeviceRow]
     search: SearchPart | None = None
 
@@ -151,9 +155,15 @@ class ModelCard(Part):
 
     feature_seconds: float = Field(description="length of what the model hears at once, s")
     sample_rate: int = Field(description="that recordings are resampled to, Hz")
+    table: int = Field(default=0, description="numbers of the corpus' list that it takes beside each sound")
     licence: str = LICENCE
     intended_use: str = INTENDED_USE
     limits: tuple[str, ...] = LIMITS
+
+    @property
+    def metric_label(self) -> str:
+        """What `score` is called."""
+        return LABELS[self.metric]
 
     @property
     def missing_runs(self) -> list[tuple[int, int]]:
@@ -162,7 +172,7 @@ class ModelCard(Part):
         return sorted(wanted - set(self.runs))
 
     def same_data(self, other: ModelCard) -> bool:
-        """Whether the Scores of two versions can be compared: the same cycles of the same corpus, which sound the same.
+        """Whether the numbers of two versions compare: the same cycles of the same corpus, which sound the same.
 
         The data's hash covers the feature too, so it tells of changed sound or labels only where the feature is one.
         """

@@ -5,21 +5,20 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from feature_store.metrics import Metric
 from orchestrator.leaderboard import statistics
 from orchestrator.leaderboard.labels import describe_model
 from orchestrator.leaderboard.runs import split_folds
+from orchestrator.leaderboard.tallies import Predictions
 from orchestrator.model_card import DeviceRow, Estimate, ModelCard, Pretrained, SearchPart
 from orchestrator.model_package import dependencies
+from orchestrator.predictions import predictions_of
 from workers.config import ExperimentConfig
-from workers.evaluation import Metrics, Score, evaluate
+from workers.evaluation import Metrics, evaluate_by
 from workers.results import WEIGHTS, FoldResult, ResultStore
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 LICENCES = (  # of files of pretrained weights, by the names under which their authors publish them
     (r"mn\d+_as", "MIT (EfficientAT)"),
@@ -30,12 +29,12 @@ LICENCES = (  # of files of pretrained weights, by the names under which their a
 
 
 def best_seed(config: ExperimentConfig, results: Sequence[FoldResult]) -> FoldResult:
-    """The run with the best Score on its held-out patients, under the config's protocol; of equal ones the first."""
-    protocol = config.training.protocol
+    """The run that does best on its held-out patients, under the config's protocol; of equal ones the first."""
+    protocol, metric = config.training.protocol, results[0].data.metric
 
     def held_out(result: FoldResult) -> float:
         validation = result.protocols[protocol].validation
-        return validation.icbhi4.score if validation else 0.0
+        return validation.value(metric) if validation else 0.0
 
     return max(results, key=held_out)
 
@@ -61,8 +60,8 @@ def make_card(
     """
     results = sorted(results, key=lambda result: (result.key.seed, result.key.fold))
     protocol, first, chosen = config.training.protocol, results[0], best_seed(config, results)
+    metric, said = first.data.metric, _read(results, protocol, store)
     described = describe_model(first.config, int(first.model["parameters"]))
-    interval = score_interval(results, protocol, store)
     on_gpu = [result for result in results if result.provenance.device != "cpu"]
     energy = [result.timing["energy_kwh"] for result in results if "energy_kwh" in result.timing]
 
@@ -76,11 +75,12 @@ def make_card(
         parameters=described.parameters,
         objective=config.objective.name,
         pretrained=_pretrained(config),
-        score=estimate(lambda metrics: metrics.icbhi4.score).model_copy(update=interval),
-        specificity=estimate(lambda metrics: metrics.icbhi4.specificity),
-        sensitivity=estimate(lambda metrics: metrics.icbhi4.sensitivity),
+        score=estimate(lambda metrics: metrics.value(metric)).model_copy(update=score_interval(results, said, metric)),
+        specificity=estimate(lambda metrics: metrics.score_for(metric).specificity),
+        sensitivity=estimate(lambda metrics: metrics.score_for(metric).sensitivity),
         score_icbhi2=estimate(lambda metrics: metrics.icbhi2.score),
-        devices=_devices(results, protocol, store),
+        metric=metric,
+        devices=_devices(results, said, metric),
         search=search,
         dataset=config.dataset,
         task=config.task,
@@ -123,11 +123,14 @@ def make_card(
         energy_kwh=sum(energy) if len(energy) == len(results) else None,
         feature_seconds=config.feature.seconds,
         sample_rate=config.feature.sample_rate,
+        table=config.feature.table,
     )
 
 
-def search_part(study: str, objective: float, hashes: Sequence[str], protocol: str, store: ResultStore) -> SearchPart:
-    """How the search saw a config, with the interval of its Score over the search's folds.
+def search_part(
+    study: str, objective: float, hashes: Sequence[str], protocol: str, store: ResultStore, metric: Metric
+) -> SearchPart:
+    """How the search saw a config, with the interval of the task's metric over the search's folds.
 
     Args:
         study: name of the study.
@@ -135,12 +138,13 @@ def search_part(study: str, objective: float, hashes: Sequence[str], protocol: s
         hashes: the trial's fold runs; without them, or where one is gone, there is no interval.
         protocol: whose epoch the search scored.
         store: holds their predictions.
+        metric: the task's own, whatever the search maximised.
     """
     found = [store.get(name) for name in hashes]
     results = [result for result in found if result is not None]
     if not results or len(results) < len(found):
         return SearchPart(study=study, objective=objective)
-    score = estimate_of(results, protocol, lambda metrics: metrics.icbhi4.score)
+    score = estimate_of(results, protocol, lambda metrics: metrics.value(metric))
     return SearchPart(
         study=study,
         objective=objective,
@@ -149,32 +153,41 @@ def search_part(study: str, objective: float, hashes: Sequence[str], protocol: s
         folds=sorted({result.key.fold for result in results}),
         seeds=sorted({result.key.seed for result in results}),
         protocol=protocol,
-        score=score.model_copy(update=score_interval(results, protocol, store)),
+        score=score.model_copy(update=score_interval(results, _read(results, protocol, store), metric)),
         patients_on_both_sides=_both_sides(results),
         results=[result.hash for result in results],
     )
 
 
 def estimate_of(results: Sequence[FoldResult], protocol: str, value: Callable[[Metrics], float]) -> Estimate:
-    """A metric of the test sides: mean over the folds of each seed, then mean and deviation over seeds."""
+    """A metric of the test sides, see `over_seeds`."""
+    return over_seeds(results, [value(result.protocols[protocol].test) for result in results])
+
+
+def over_seeds(results: Sequence[FoldResult], values: Sequence[float]) -> Estimate:
+    """Of a value each: mean over the folds of each seed, then mean and deviation over seeds."""
     by_seed: dict[int, list[float]] = {}
-    for result in results:
-        by_seed.setdefault(result.key.seed, []).append(value(result.protocols[protocol].test))
-    mean, sd = statistics.mean_and_sd([float(np.mean(values)) for values in by_seed.values()])
+    for result, value in zip(results, values, strict=True):
+        by_seed.setdefault(result.key.seed, []).append(value)
+    mean, sd = statistics.mean_and_sd([float(np.mean(of_seed)) for of_seed in by_seed.values()])
     return Estimate(mean=mean, sd=sd)
 
 
-def score_interval(results: Sequence[FoldResult], protocol: str, store: ResultStore) -> dict[str, float]:
-    """`low` and `high` of the Score's 95 % interval by bootstrap over patients; empty where it is not defined.
+def score_interval(results: Sequence[FoldResult], said: Sequence[Predictions], metric: Metric) -> dict[str, float]:
+    """`low` and `high` of the 95 % interval by bootstrap over patients; empty where it is not defined.
 
     Patients are drawn within each fold, and the mean over seeds and folds is computed again, as on the leaderboard.
+
+    Args:
+        results: fold runs.
+        said: the predictions of each.
+        metric: what the interval is of.
     """
     by_fold: dict[int, list[statistics.PatientHits]] = {}
-    for result in results:
-        _, labels, logits, patients, _ = _predictions(store.predictions(result.hash), protocol)
-        by_fold.setdefault(result.key.fold, []).append(
-            statistics.patient_hits(logits.argmax(axis=1), labels, patients.tolist())
-        )
+    for result, one in zip(results, said, strict=True):
+        predicted, classes = one.logits.argmax(axis=1), one.logits.shape[1]
+        hits = statistics.patient_hits(predicted, one.labels, one.patients, metric, classes)
+        by_fold.setdefault(result.key.fold, []).append(hits)
     try:
         folds = [statistics.over_seeds(by_fold[fold]) for fold in sorted(by_fold)]
     except ValueError:  # the seeds of a fold were not tested on the same cycles
@@ -183,40 +196,35 @@ def score_interval(results: Sequence[FoldResult], protocol: str, store: ResultSt
     return {"low": found[0], "high": found[1]} if found else {}
 
 
-def _devices(results: Sequence[FoldResult], protocol: str, store: ResultStore) -> list[DeviceRow]:
-    """Every device's cycles over all folds, one Score a seed, then the mean over seeds."""
-    of_seed: dict[int, list[tuple[np.ndarray, ...]]] = {}
-    for result in results:
-        of_seed.setdefault(result.key.seed, []).append(_predictions(store.predictions(result.hash), protocol)[1:])
-    said: dict[str, list[Score]] = {}
+def _devices(results: Sequence[FoldResult], said: Sequence[Predictions], metric: Metric) -> list[DeviceRow]:
+    """Every device's cycles over all folds, one number a seed, then the mean over seeds."""
+    of_seed: dict[int, list[Predictions]] = {}
+    for result, one in zip(results, said, strict=True):
+        of_seed.setdefault(result.key.seed, []).append(one)
+    numbers: dict[str, list[dict[str, float]]] = {}
     counts: dict[str, tuple[int, int]] = {}
-    for parts in of_seed.values():
-        labels, logits, patients, devices = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-        for device in np.unique(devices):
-            own = devices == device
-            said.setdefault(str(device), []).append(evaluate(logits[own], labels[own]).icbhi4)
-            counts[str(device)] = int(own.sum()), len(np.unique(patients[own]))
+    for folds in of_seed.values():
+        devices, logits, labels, patients = (
+            np.concatenate([getattr(fold, name) for fold in folds])
+            for name in ("devices", "logits", "labels", "patients")
+        )
+        for device, metrics in evaluate_by(devices, logits, labels).items():
+            numbers.setdefault(device, []).append(metrics.summary(metric))
+            counts[device] = metrics.n, len(set(patients[devices == device].tolist()))
     return [
         DeviceRow(
             device=device,
             cycles=counts[device][0],
             patients=counts[device][1],
-            score=float(np.mean([one.score for one in scores])),
-            specificity=float(np.mean([one.specificity for one in scores])),
-            sensitivity=float(np.mean([one.sensitivity for one in scores])),
+            **{name: float(np.mean([one[name] for one in seeds])) for name in seeds[0]},
         )
-        for device, scores in sorted(said.items())
+        for device, seeds in sorted(numbers.items())
     ]
 
 
-def _predictions(table: pa.Table, protocol: str) -> tuple[np.ndarray, ...]:
-    """Cycle ids, labels, logits, patients and devices of one protocol's rows."""
-    import pyarrow.compute as pc
-
-    rows = table.filter(pc.equal(table["protocol"], protocol))
-    logits = np.array(rows["logits"].to_pylist(), dtype=np.float32)
-    ids, patients, devices = (np.array(rows[name].to_pylist(), dtype=str) for name in ("cycle_id", "patient", "device"))
-    return ids, rows["label"].to_numpy().astype(np.int64), logits, patients, devices
+def _read(results: Sequence[FoldResult], protocol: str, store: ResultStore) -> list[Predictions]:
+    """The test side of each fold run."""
+    return [predictions_of(store, result.hash, protocol) for result in results]
 
 
 def _both_sides(results: Sequence[FoldResult]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from feature_store.metrics import MEANINGS, USUAL
 from orchestrator.model_card import ModelCard
 
 LONGEST_DESCRIPTION = 5000  # characters that MLflow's database takes of a version's description
@@ -25,11 +26,11 @@ def description(card: ModelCard) -> str:
 def _head(card: ModelCard) -> str:
     watched = "" if card.test_reads == 1 else f"; the test side was read {card.test_reads} times by a training"
     rows = {
-        "Score": f"**{card.score}**",
+        card.metric_label: f"**{card.score}**",
         "Sp": str(card.specificity),
         "Se": str(card.sensitivity),
-        "Score, two classes": str(card.score_icbhi2),
-        "metric": f"{card.metric}: an abnormal cycle counts only with its exact class",
+        **({"Score, two classes": str(card.score_icbhi2)} if card.metric == USUAL else {}),
+        "metric": f"{card.metric}: {MEANINGS[card.metric]}",
         "split": f"{card.split}: {card.test_cycles:,} test cycles of {card.test_patients} patients",
         "protocol": f"{card.protocol}{watched}",
         "seeds": f"{_listed(card.seeds)}; these weights are of seed {card.weights_seed}, best on its held-out patients",
@@ -54,7 +55,7 @@ def _use(card: ModelCard) -> str:
 
 
 def _devices(card: ModelCard) -> str:
-    lines = ["| device | cycles | patients | Score | Sp | Se |", "| --- | --: | --: | --: | --: | --: |"]
+    lines = [f"| device | cycles | patients | {card.metric_label} | Sp | Se |", "| --- | --: | --: | --: | --: | --: |"]
     lines += [
         f"| {row.device} | {row.cycles:,} | {row.patients} | {row.score:.2f} | {row.specificity:.2f} | "
         f"{row.sensitivity:.2f} |"
@@ -71,6 +72,8 @@ def _data(card: ModelCard) -> str:
         "held out of the training": f"{card.validation_cycles:,} cycles",
         "feature": f"`{card.feature_id}`: {card.sample_rate} Hz, {card.feature_seconds:g} s",
     }
+    if card.table:
+        rows["beside each sound"] = f"{card.table} numbers of its row in the corpus' list"
     return f"## Data\n\n{_table(rows)}"
 
 
@@ -80,19 +83,20 @@ def _search(card: ModelCard) -> str:
         return "## Search\n\nIt comes from no search."
     rows = {"study": search.study, "objective": f"{search.objective:.4f}"}
     if search.score:
-        rows["Score over its folds"] = str(search.score)
+        rows[f"{card.metric_label} over its folds"] = str(search.score)
         rows["folds"] = f"{_listed(search.folds)} of {search.split}, protocol {search.protocol}"
     return f"## Search\n\n{_table(rows)}"
 
 
 def _load(card: ModelCard) -> str:
-    name = card.name
+    name, listed = card.name, " --table list.csv" if card.table else ""
+    row = '{"path": ["recording.wav"]' + (', "table": [cells]}' if card.table else "}")
     return f"""## How to load
 
-    lungtune predict {name}@champion recording.wav
+    lungtune predict {name}@champion recording.wav{listed}
     mlflow models serve --model-uri models:/{name}@champion --env-manager local --port 5001
 
-or `mlflow.pyfunc.load_model("models:/{name}@champion").predict(pandas.DataFrame({{"path": ["recording.wav"]}}))`.
+or `mlflow.pyfunc.load_model("models:/{name}@champion").predict(pandas.DataFrame({row}))`.
 Nothing in the package is pickled: code, configuration and safetensors."""
 
 

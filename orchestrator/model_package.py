@@ -63,18 +63,18 @@ def save_model(folder: Path, config: ExperimentConfig, card: ModelCard, results:
             code_paths=[str(Path(package.__file__).parent) for package in (feature_store, workers) if package.__file__],
             pip_requirements=[str(dependency) for dependency in card.dependencies],
             metadata={key: value for key, value in card.tags().items() if key != "card"},
-            signature=signature(card.classes),
+            signature=signature(card.classes, with_table=config.feature.table > 0),
             input_example=pd.DataFrame({"path": ["recording.wav"], "start": [0.0], "end": [2.5]}),
         )
     (folder / CARD).write_text(card.model_dump_json(indent=1))
     (folder / CARD_PAGE).write_text(page(card))
 
 
-def signature(classes: list[str]) -> ModelSignature:
+def signature(classes: list[str], *, with_table: bool = False) -> ModelSignature:
     """What the model takes and gives: see `pyfunc_model.RespiratorySoundModel`.
 
-    No input column is required, since a row has one of ``path``, ``audio`` and ``samples``. ``rate`` and ``cycles`` are
-    of any type: MLflow takes no whole number for a float, and 16000 and [[0, 2]] are what people write.
+    No input column is required, since a row has one of ``path``, ``audio`` and ``samples``. ``rate``, ``cycles`` and
+    ``table`` are of any type: MLflow takes no whole number for a float, and 16000 and [[0, 2]] are what people write.
     """
     number, text = DataType.double, DataType.string
     inputs: list[ColSpec | TensorSpec] = [
@@ -85,6 +85,7 @@ def signature(classes: list[str]) -> ModelSignature:
         ColSpec(number, "start", required=False),
         ColSpec(number, "end", required=False),
         ColSpec(AnyType(), "cycles", required=False),
+        *([ColSpec(AnyType(), "table", required=False)] if with_table else []),
     ]
     outputs: list[ColSpec | TensorSpec] = [
         ColSpec(DataType.long, "row"),

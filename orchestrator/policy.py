@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from feature_store.errors import UserError
+from feature_store.metrics import LABELS, USUAL, Metric
 from orchestrator.model_card import Estimate, ModelCard
 from search_spaces.schema import read_yaml
 from workers.config import explain
@@ -44,12 +45,14 @@ class Verification:
 
     Attributes:
         problem: why they could not be run or are not what was registered; the numbers are then without meaning.
+        metric: of the task.
         agreement: share of the cycles whose predicted class is that of the stored predictions.
-        score, stored_score: of the weights now, and as stored, in percent.
+        score, stored_score: by the metric, of the weights now, and as stored, in percent.
         cycles: how many were run.
     """
 
     problem: str | None = None
+    metric: Metric = USUAL
     agreement: float = 0.0
     score: float = 0.0
     stored_score: float = 0.0
@@ -122,7 +125,7 @@ class Leakage(Rule):
 
 
 class Score(Rule):
-    """The lower bound of the Score's 95 % interval lies above the champion's lower bound."""
+    """The lower bound of the 95 % interval, by the task's own metric, lies above the champion's lower bound."""
 
     compare: Literal["search", "test"] = Field(
         default="search", description="search: over the search's folds, inside the training side; test: the test side"
@@ -131,7 +134,7 @@ class Score(Rule):
         default="test", description="what counts where the two searches were not made on the same folds"
     )
     other_data: Literal["larger", "always", "never"] = Field(
-        default="larger", description="whether a champion of other data is replaced, whose Score compares with nothing"
+        default="larger", description="whether a champion of other data is replaced, whose number compares with nothing"
     )
 
     def judge(self, card: ModelCard, champion: Standing | None) -> tuple[bool, str]:
@@ -140,23 +143,26 @@ class Score(Rule):
         than = f"of version {champion.version}"
         if champion.card is None:
             return True, f"version {champion.version} has no model card to compare with"
+        if card.metric != champion.card.metric:
+            other = f"an older lungtune registered version {champion.version} by its {champion.card.metric_label}"
+            return True, f"{other}, which {card.metric_label} does not compare with"
         if not card.same_data(champion.card):
             return self._other_data(card, champion.card, champion.version)
         if self.compare == "test":
-            return _above(card.score, champion.card.score, "test side's", than)
+            return _above(card.score, champion.card.score, f"test side's {card.metric_label}", than)
         ours, theirs = card.search, champion.card.search
         if ours and theirs and ours.cohort == theirs.cohort and ours.score and theirs.score:
-            return _above(ours.score, theirs.score, "search's", than)
+            return _above(ours.score, theirs.score, f"search's {card.metric_label}", than)
         if self.otherwise == "refuse":
             return False, f"its search and that {than} cannot be compared: other folds, or their fold runs are gone"
-        passed, detail = _above(card.score, champion.card.score, "test side's", than)
+        passed, detail = _above(card.score, champion.card.score, f"test side's {card.metric_label}", than)
         return passed, f"{detail}; the two searches cannot be compared"
 
     def _other_data(self, card: ModelCard, champion: ModelCard, version: str) -> tuple[bool, str]:
         smaller = card.recordings < champion.recordings or (card.synthetic and not champion.synthetic)
         passed = self.other_data == "always" or (self.other_data == "larger" and not smaller)
         sizes = f"{_data(card)}, version {version} on {_data(champion)}"
-        return passed, f"trained on other data ({sizes}), so the Scores cannot be compared"
+        return passed, f"trained on other data ({sizes}), so the numbers cannot be compared"
 
 
 class Verified(Rule):
@@ -168,7 +174,7 @@ class Verified(Rule):
         le=1,
         description="least share of cycles with the stored class; bf16 and fp32 differ a little",
     )
-    score_within: float = Field(default=0.5, ge=0, description="largest difference of the Score, in points")
+    score_within: float = Field(default=0.5, ge=0, description="largest difference by the task's metric, in points")
 
     def judge(self, found: Verification) -> tuple[bool, str]:
         if found.problem:
@@ -176,7 +182,7 @@ class Verified(Rule):
         difference = abs(found.score - found.stored_score)
         detail = (
             f"the registered weights agree with the stored predictions on {100 * found.agreement:.1f} % of "
-            f"{found.cycles} cycles, Score {found.score:.2f} for {found.stored_score:.2f}"
+            f"{found.cycles} cycles, {LABELS[found.metric]} {found.score:.2f} for {found.stored_score:.2f}"
         )
         return found.agreement >= self.agreement and difference <= self.score_within, detail
 
@@ -253,12 +259,12 @@ class Policy(BaseModel):
         return outcomes
 
 
-def _above(ours: Estimate, theirs: Estimate, side: str, than: str) -> tuple[bool, str]:
+def _above(ours: Estimate, theirs: Estimate, number: str, than: str) -> tuple[bool, str]:
     """Lower bound against lower bound; without an interval nothing is above anything."""
     if ours.low is None or theirs.low is None:
-        return False, f"the {side} Score has no interval: too few patients were tested"
+        return False, f"the {number} has no interval: too few patients were tested"
     word = "above" if ours.low > theirs.low else "not above"
-    return ours.low > theirs.low, f"lower bound {ours.low:.2f} of the {side} Score is {word} {theirs.low:.2f} {than}"
+    return ours.low > theirs.low, f"lower bound {ours.low:.2f} of the {number} is {word} {theirs.low:.2f} {than}"
 
 
 def _data(card: ModelCard) -> str:

@@ -10,6 +10,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from pydantic import BaseModel, ConfigDict, Field
 
+from feature_store.metrics import USUAL, Metric
 from orchestrator.policy import Policy, RuleOutcome
 
 DECISION, PROMOTED, NOT_PROMOTED = "promotion", "promoted_because", "not_promoted_because"
@@ -56,7 +57,7 @@ class Decision(BaseModel):
             return f"forced: {self.forced}" + (f" (against {refused})" if refused else "")
         if not self.promoted:
             return refused
-        score = next((rule.detail for rule in self.rules if rule.rule == "score"), "no Score is compared")
+        score = next((rule.detail for rule in self.rules if rule.rule == "score"), "nothing is compared")
         return f"{score}; every rule of policy '{self.policy}' passes"
 
     def tags(self) -> dict[str, str]:
@@ -78,6 +79,7 @@ class ChampionChange(BaseModel):
     when: str = Field(description="UTC, ISO 8601")
     reason: str
     score: float = Field(description="test side, mean over seeds, percent")
+    metric: Metric = Field(default=USUAL, description="of the score")
     config_hash: str
     kind: Literal["policy", "forced"] = "policy"
 

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from feature_store.errors import UserError
+from feature_store.metrics import Metric
 from feature_store.settings import Settings
+from orchestrator.leaderboard.tallies import Predictions
 from orchestrator.model_card import ModelCard
+from orchestrator.model_card_make import over_seeds
 from orchestrator.policy import Verification
-from workers.config import ExperimentConfig
+from orchestrator.predictions import predictions_of
 from workers.evaluation import evaluate
-from workers.results import WEIGHTS, FoldResult, ResultStore
+from workers.results import FoldResult, ResultStore
 
-TOLERANCE = 0.01  # points between the card's Score and that of the stored predictions
+TOLERANCE = 0.01  # points between a stored number and that of the stored predictions
 
 
 def verify(card: ModelCard, weights: bytes, results: ResultStore, settings: Settings) -> Verification:
-    """Check the card's Score against the stored predictions, and these against what the weights say now.
+    """Check the card's number against the stored predictions, and these against what the weights say now.
+
+    The search's fold runs that the card names are checked against their predictions too.
 
     Nothing is trained or stored. Where Ray runs, the weights run in a task of it, on a GPU if the cluster has one.
 
@@ -38,43 +42,58 @@ def verify(card: ModelCard, weights: bytes, results: ResultStore, settings: Sett
         found = {name: results.get(name) for name in card.results}
         if gone := [name[:12] for name, result in found.items() if result is None]:
             return Verification(problem=f"fold runs are gone from the result store: {', '.join(gone)}")
-        by_seed: dict[int, list[float]] = {}
-        for result in found.values():
-            assert result is not None
-            by_seed.setdefault(result.key.seed, []).append(_stored(results, result, card.protocol)[1])
-        score = float(np.mean([np.mean(scores) for scores in by_seed.values()]))
+        runs = [result for result in found.values() if result is not None]
+        stored = {run.hash: predictions_of(results, run.hash, card.protocol) for run in runs}
+        score = over_seeds(runs, [_value(stored[run.hash], card.metric) for run in runs]).mean
         if abs(score - card.score.mean) > TOLERANCE:
-            told = f"the stored predictions give a Score of {score:.2f}, not the card's {card.score.mean:.2f}"
-            return Verification(problem=told)
-        chosen = found[card.weights_result]
-        assert chosen is not None
-        stored, stored_score = _stored(results, chosen, card.protocol)
-        return _compare(_run_again(chosen, weights, settings), stored, stored_score)
+            given = f"the stored predictions give a {card.metric_label} of {score:.2f}"
+            return Verification(problem=f"{given}, not the card's {card.score.mean:.2f}")
+        if problem := _search_problem(card, results):
+            return Verification(problem=problem)
+        (chosen,) = (run for run in runs if run.hash == card.weights_result)
+        return _compare(_run_again(chosen, weights, settings), stored[chosen.hash], card.metric)
     except UserError as error:
         return Verification(problem=f"cannot be run again: {error}")
 
 
-def _stored(results: ResultStore, result: FoldResult, protocol: str) -> tuple[dict[str, tuple[int, Any]], float]:
-    """Label and logits of each test cycle, and the Score that they give."""
-    table = results.predictions(result.hash)
-    rows = zip(*(table[name].to_pylist() for name in ("cycle_id", "label", "logits", "protocol")), strict=True)
-    stored = {cycle_id: (label, logits) for cycle_id, label, logits, of in rows if of == protocol}
-    logits = np.array([row[1] for row in stored.values()])
-    return stored, evaluate(logits, np.array([row[0] for row in stored.values()])).icbhi4.score
+def _value(said: Predictions, metric: Metric) -> float:
+    return evaluate(said.logits, said.labels).value(metric)
 
 
-def _compare(
-    again: tuple[list[str], np.ndarray], stored: dict[str, tuple[int, Any]], stored_score: float
-) -> Verification:
+def _search_problem(card: ModelCard, results: ResultStore) -> str | None:
+    """In what the search's fold runs differ from their predictions or from the card; those that are gone are not asked.
+
+    No board shows them, and the search's interval decides who becomes champion.
+    """
+    search, label = card.search, card.metric_label
+    if search is None or search.score is None:
+        return None
+    runs = [run for name in search.results if (run := results.get(name)) is not None]
+    values = [_value(predictions_of(results, run.hash, search.protocol), card.metric) for run in runs]
+    for run, value in zip(runs, values, strict=True):
+        stored = run.protocols[search.protocol].test.value(card.metric)
+        if abs(value - stored) > TOLERANCE:
+            of = f"result {run.hash[:12]} of its search"
+            return f"the stored {label} {stored:.2f} of {of} is {value:.2f} by its predictions"
+    if len(runs) < len(search.results):
+        return None
+    score = over_seeds(runs, values).mean
+    if abs(score - search.score.mean) > TOLERANCE:
+        return f"its search's predictions give a {label} of {score:.2f}, not the card's {search.score.mean:.2f}"
+    return None
+
+
+def _compare(again: tuple[list[str], np.ndarray], stored: Predictions, metric: Metric) -> Verification:
     cycle_ids, logits = again
-    if set(cycle_ids) != set(stored):
+    position = {cycle_id: row for row, cycle_id in enumerate(stored.cycle_ids)}
+    if set(cycle_ids) != set(position):
         return Verification(problem="the feature store's test side is not the one that was tested")
-    labels = np.array([stored[cycle_id][0] for cycle_id in cycle_ids])
-    before = np.array([stored[cycle_id][1] for cycle_id in cycle_ids])
+    order = [position[cycle_id] for cycle_id in cycle_ids]
     return Verification(
-        agreement=float((logits.argmax(axis=1) == before.argmax(axis=1)).mean()),
-        score=evaluate(logits, labels).icbhi4.score,
-        stored_score=stored_score,
+        metric=metric,
+        agreement=float((logits.argmax(axis=1) == stored.logits[order].argmax(axis=1)).mean()),
+        score=evaluate(logits, stored.labels[order]).value(metric),
+        stored_score=_value(stored, metric),
         cycles=len(cycle_ids),
     )
 
@@ -99,20 +118,7 @@ def _run_again(result: FoldResult, weights: bytes, settings: Settings) -> tuple[
 def _logits(result: FoldResult, weights: bytes, store: str, cache: str) -> tuple[list[str], np.ndarray]:
     from feature_store.store import FeatureStore
     from workers.fold import pick_device
-    from workers.rescoring import rescore
+    from workers.rescoring import rescore_result
 
-    config = ExperimentConfig.parse(result.config, where=f"result {result.hash[:12]}")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / WEIGHTS
-        path.write_bytes(weights)
-        said = rescore(
-            config,
-            path,
-            FeatureStore.open(store),
-            Path(cache),
-            split=result.key.split,
-            fold=result.key.fold,
-            seed=result.key.seed,
-            device=pick_device("auto"),
-        )
+    said = rescore_result(result, weights, FeatureStore.open(store), Path(cache), pick_device("auto"))
     return said.cycle_ids.tolist(), said.logits

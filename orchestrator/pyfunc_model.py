@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ class RespiratorySoundModel(PythonModel):
     ``samples`` (in [-1, 1], with their ``rate`` in Hz). Where cycles are known, it has ``cycles``, a list of pairs of
     seconds, or ``start`` and ``end`` of one; several rows with one path are cycles of one recording. A recording
     without any is cut into windows; the parameters ``window_seconds`` and ``hop_seconds`` tell their length and
-    distance.
+    distance. A model whose feature takes numbers beside the sound wants ``table`` too: the cells of the recording's row
+    in its corpus' list, by their columns.
 
     The answer's columns: ``row`` (number of the recording's first row), ``recording`` (its path, or ``row N``),
     ``level`` (``cycle``, which a window is too, or ``recording``), ``start``, ``end``, ``label``, ``note`` (what makes
@@ -48,14 +50,31 @@ class RespiratorySoundModel(PythonModel):
         params = params or {}
         try:
             answer: list[dict[str, Any]] = []
-            for first, name, sound, cycles in _recordings(model_input):
-                said = self.model.predict(
-                    sound, cycles, window=params.get("window_seconds"), hop=params.get("hop_seconds"), name=name
-                )
-                answer += self._rows(first, name, said)
+            windows = {"window": params.get("window_seconds"), "hop": params.get("hop_seconds")}
+            for one in _recordings(model_input):
+                numbers = self._numbers(one)
+                said = self.model.predict(one.sound, one.cycles, **windows, name=one.name, table=numbers)
+                answer += self._rows(one.row, one.name, said)
         except UserError as error:
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
         return pd.DataFrame(answer)
+
+    def _numbers(self, recording: Recording) -> tuple[float, ...]:
+        """What the model takes beside the sound.
+
+        Raises:
+            UserError: the row does not have it, or a cell of it is none of its column.
+        """
+        from feature_store.recording_tables import encode_cells  # which reads in all corpora
+
+        config, where = self.model.config, f"row {recording.row}"
+        if not config.feature.table:
+            return ()
+        if not isinstance(recording.table, Mapping):
+            hint = f"give `table`, the columns of {config.dataset} and their values"
+            raise UserError(f"the model takes {config.feature.table} numbers beside each sound", where=where, hint=hint)
+        cells = {column: None if _missing(cell) else cell for column, cell in recording.table.items()}
+        return encode_cells(config.dataset, cells, f"{where}, table")
 
     def _rows(self, first: int, name: str, said: RecordingPrediction) -> list[dict[str, Any]]:
         def row(level: str, start: float, end: float, probabilities: np.ndarray, note: str) -> dict[str, Any]:
@@ -68,18 +87,35 @@ class RespiratorySoundModel(PythonModel):
         return [*cycles, row("recording", 0.0, said.seconds, said.probabilities, said.note)]
 
 
-def _recordings(table: pd.DataFrame) -> list[tuple[int, str, Sound, list[tuple[float, float]] | None]]:
-    """Number of the first row, name, sound and cycles of every recording that the rows name.
+@dataclass(frozen=True)
+class Recording:
+    """What the rows of one recording say.
+
+    Attributes:
+        row: number of the first of them.
+        cycles: None where they name none.
+        table: of the first of them, unchecked.
+    """
+
+    row: int
+    name: str
+    sound: Sound
+    cycles: list[tuple[float, float]] | None
+    table: Any
+
+
+def _recordings(table: pd.DataFrame) -> list[Recording]:
+    """Every recording that the rows name.
 
     Raises:
         UserError: a row has no sound or more than one, or what belongs to it is missing or not of its kind.
     """
     if table.empty:
         raise UserError("there is no row", hint=f"a row has one of the columns {', '.join(SOUNDS)}")
-    found: list[tuple[int, str, Sound, list[tuple[float, float]] | None]] = []
-    of_path: dict[str, int] = {}
+    found: list[Recording] = []
+    of_path: dict[str, Recording] = {}
     for number, row in enumerate(table.to_dict(orient="records")):
-        where = f"row {number}"
+        where, beside = f"row {number}", row.get("table")
         cycles = _cycles(row, where)
         kinds = [kind for kind in SOUNDS if not _missing(row.get(kind))]
         if len(kinds) != 1:
@@ -88,25 +124,28 @@ def _recordings(table: pd.DataFrame) -> list[tuple[int, str, Sound, list[tuple[f
         if kinds == ["path"]:
             path = str(row["path"])
             if path in of_path:
-                known = found[of_path[path]][3]
-                if known is None or cycles is None:
+                known = of_path[path]
+                if known.cycles is None or cycles is None:
                     hint = "give every row of a recording its cycle, or have one row"
                     raise UserError(
                         f"'{path}' stands in several rows, one of them without a cycle", where=where, hint=hint
                     )
-                known += cycles
+                if not _missing(beside) and beside != known.table:
+                    hint = f"that of row {known.row} counts for all its rows"
+                    raise UserError(f"'{path}' stands in several rows with another table", where=where, hint=hint)
+                known.cycles.extend(cycles)
                 continue
-            of_path[path] = len(found)
-            found.append((number, path, _allowed(path), cycles))
+            of_path[path] = Recording(number, path, _allowed(path), cycles, beside)
+            found.append(of_path[path])
         elif kinds == ["audio"]:
-            found.append((number, where, _bytes(row["audio"], where), cycles))
+            found.append(Recording(number, where, _bytes(row["audio"], where), cycles, beside))
         else:
             rate = _number(row.get("rate"), "rate", where)
             try:
                 samples = np.asarray(row["samples"], dtype=np.float32)
             except (TypeError, ValueError) as error:
                 raise UserError("samples are not a list of numbers", where=where) from error
-            found.append((number, where, Waveform(samples, rate), cycles))
+            found.append(Recording(number, where, Waveform(samples, rate), cycles, beside))
     return found
 
 

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,49 +22,14 @@ from orchestrator.model_card_page import description
 from orchestrator.model_package import save_model
 from orchestrator.places import mask
 from orchestrator.policy import Policy, Standing, Verification
-from orchestrator.promotion import (
-    PROMOTED,
-    ChampionChange,
-    Decision,
-    read_changes,
-    write_change,
-    write_decision,
-)
+from orchestrator.promotion import ChampionChange, Decision, read_changes, write_change, write_decision
 from orchestrator.promotion_verify import verify
+from orchestrator.registered import CHAMPION, Registered, card_of, change_to
 from orchestrator.tracking_client import LOST, connect
 from workers.config import ExperimentConfig
 from workers.inference import WEIGHTS
 from workers.provenance import now
 from workers.results import FoldResult, ResultStore
-
-CHAMPION = "champion"
-
-
-@dataclass(frozen=True)
-class Registered:
-    """A version of a registered model."""
-
-    name: str
-    version: str
-    aliases: tuple[str, ...]
-    tags: dict[str, str]
-
-    @property
-    def score(self) -> float:
-        return float(self.tags["score"])
-
-    @property
-    def card(self) -> ModelCard | None:
-        """None if an older lungtune registered it."""
-        return ModelCard.of_tags(self.tags)
-
-    @property
-    def decision(self) -> Decision | None:
-        """The last one on whether it becomes champion."""
-        return Decision.of_tags(self.tags)
-
-    def __str__(self) -> str:
-        return f"{self.name}/{self.version}"
 
 
 class Registry:
@@ -112,7 +76,7 @@ class Registry:
     ) -> Registered:
         """Register a promoted config, the same one on the same data once, and judge it by the policy.
 
-        The weights are those of the seed with the best Score on its held-out patients, so that the test side does not
+        The weights are those of the seed that does best on its held-out patients, so that the test side does not
         choose. A version that was judged before is judged again only against another champion or by another policy.
 
         Args:
@@ -131,7 +95,8 @@ class Registry:
         version = self._existing(name, config, results)
         if version is None:
             protocol = search_protocol or config.training.protocol
-            search = search_part(study, search_value, search_results, protocol, self.results)
+            metric = results[0].data.metric
+            search = search_part(study, search_value, search_results, protocol, self.results, metric)
             card = make_card(name, config, results, self.results, search)
             version = self._create(name, config, card, run_id)
         return self._judge(self._get(name, version))
@@ -158,14 +123,14 @@ class Registry:
                 weights = (folder / WEIGHTS).read_bytes()
         except (UserError, FileNotFoundError) as error:
             return Verification(problem=str(error))
-        return verify(_card(version), weights, self.results, self.settings)
+        return verify(card_of(version), weights, self.results, self.settings)
 
     def history(self, name: str) -> list[ChampionChange]:
         """All champions that a registered model has had, oldest first; empty where there is no such model."""
         changes = read_changes(self.client, name)
         champion = self.champion(name)
         if champion and (not changes or changes[-1].version != champion.version):
-            changes.append(_change(champion))  # a driver was killed after it had moved the alias
+            changes.append(change_to(champion))  # a driver was killed after it had moved the alias
         return changes
 
     # --- finding ---
@@ -257,7 +222,7 @@ class Registry:
         write_decision(self.client, version.name, version.version, decision)
         if decision.promoted:
             self.client.set_registered_model_alias(version.name, CHAMPION, version.version)
-            write_change(self.client, version.name, _change(self._get(version.name, version.version)))
+            write_change(self.client, version.name, change_to(self._get(version.name, version.version)))
         return self._get(version.name, version.version)
 
     def _decide(self, version: Registered, champion: Registered | None, forced: str | None, anew: bool) -> Decision:
@@ -267,7 +232,7 @@ class Registry:
             return known
         standing = Standing(champion.version, champion.card) if champion else None
         judged = forced is None or version.card is not None  # without a card there is nothing to judge
-        rules = self.policy.judge(_card(version), standing, lambda: self.verify(version)) if judged else []
+        rules = self.policy.judge(card_of(version), standing, lambda: self.verify(version)) if judged else []
         return Decision.of(self.policy, rules, against, now(), forced)
 
     def _get(self, name: str, version: str) -> Registered:
@@ -309,22 +274,3 @@ class Registry:
             name, source=source, run_id=run_id, tags=card.tags(), description=description(card)
         )
         return str(version.version)
-
-
-def _card(version: Registered) -> ModelCard:
-    if version.card is None:
-        hint = "run its sweep again: it registers the model anew"
-        raise UserError("an older lungtune registered it, without a model card", where=str(version), hint=hint)
-    return version.card
-
-
-def _change(version: Registered) -> ChampionChange:
-    decision = version.decision
-    return ChampionChange(
-        version=version.version,
-        when=decision.when if decision else "",
-        reason=version.tags.get(PROMOTED, ""),
-        score=version.score,
-        config_hash=version.tags.get("config_hash", ""),
-        kind="forced" if decision and decision.forced is not None else "policy",
-    )

@@ -15,6 +15,7 @@ from typing import Any
 from ray import tune
 
 from feature_store.errors import UserError
+from feature_store.metrics import Metric
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
 from orchestrator.backends import Backend, RayBackend
@@ -23,9 +24,10 @@ from orchestrator.cluster import Cluster, connect, stoppable
 from orchestrator.events import Progress, Watch
 from orchestrator.folds import RETRIES, submit
 from orchestrator.lease import PATIENCE, Holder
-from orchestrator.packing import SHARES, Slot
+from orchestrator.packing import Slot
 from orchestrator.plan import check_space
-from orchestrator.registry import Registered, Registry
+from orchestrator.registered import Registered
+from orchestrator.registry import Registry
 from orchestrator.search import FoldScheduler, StudySearcher
 from orchestrator.study import Study, score_of
 from orchestrator.tracking import Tracker
@@ -60,9 +62,10 @@ class Finalist:
 
 @dataclass
 class SweepOutcome:
-    """What a sweep came to."""
+    """What a sweep came to; the trials' values are by `metric`."""
 
     study: str
+    metric: Metric
     trials: list[dict[str, Any]]
     finalists: list[Finalist]
     fold_runs_trained: int
@@ -120,7 +123,13 @@ def run_sweep(
         trials = [{**study.describe(trial), "pareto": trial.number in front} for trial in study.trials()]
         tracker.finish_sweep(trials)
     return SweepOutcome(
-        study.name, trials, finalists, counted["trained"], counted["cached"], time.monotonic() - started
+        study=study.name,
+        metric=space.evaluation.metric,
+        trials=trials,
+        finalists=finalists,
+        fold_runs_trained=counted["trained"],
+        fold_runs_cached=counted["cached"],
+        seconds=time.monotonic() - started,
     )
 
 
@@ -143,11 +152,10 @@ def _search(
     """Run the trials that are still missing."""
     taken_up = study.take_up()
     missing = space.search.trials - study.ended()
-    slots = min(
-        space.resources.concurrent_trials or cluster.slots(Slot.of(space.resources, SHARES[0])), max(1, missing)
-    )
-    watch(Progress("search", {"study": study.name, "missing": max(0, missing), "taken_up": taken_up, "slots": slots}))
-    counter = _Observer(study, tracker, watch)
+    slots = min(cluster.trials(space.resources), max(1, missing))
+    facts = {"study": study.name, "metric": space.evaluation.metric}
+    watch(Progress("search", {**facts, "missing": max(0, missing), "taken_up": taken_up, "slots": slots}))
+    counter = _Observer(study, space.evaluation.metric, tracker, watch)
     if missing > 0:
         ledger = Ledger(space.budget, space.resources, study.spent())
         counter.searcher = searcher = StudySearcher(study, ledger)
@@ -184,8 +192,8 @@ def _search(
 class _Observer(tune.Callback):
     """Passes Tune's events on to MLflow and to whoever watches."""
 
-    def __init__(self, study: Study, tracker: Tracker, watch: Watch) -> None:
-        self.study, self.tracker, self.watch = study, tracker, watch
+    def __init__(self, study: Study, metric: Metric, tracker: Tracker, watch: Watch) -> None:
+        self.study, self.metric, self.tracker, self.watch = study, metric, tracker, watch
         self.searcher: StudySearcher | None = None
         self.trained = self.cached = 0
 
@@ -200,7 +208,7 @@ class _Observer(tune.Callback):
             self.watch(Progress("trial_failed", {**facts, **failed}))
             return
         self.trained, self.cached = self.trained + (not result["cached"]), self.cached + result["cached"]
-        self.watch(Progress("fold", {**facts, **result}))
+        self.watch(Progress("fold", {**facts, "metric": self.metric, **result}))
         self.tracker.fold_done(trial.config["number"], trial.config["config"], result["results"])
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
@@ -266,9 +274,9 @@ def _promote(finalist: Finalist, space: SearchSpace, settings: Settings, store: 
         result = results.get(key)
         assert result is not None
         finalist.results.append(result)
-        score = result.protocols[config.training.protocol].test.icbhi4
-        facts = {"family": finalist.family, "seed": run.seed, "fold": run.fold, **score.model_dump()}
-        watch(Progress("promoted", facts))
+        said, metric = result.protocols[config.training.protocol].test, result.data.metric
+        facts = {"family": finalist.family, "seed": run.seed, "fold": run.fold, "metric": metric}
+        watch(Progress("promoted", {**facts, **said.summary(metric)}))
     return finalist
 
 
@@ -289,8 +297,8 @@ def _register(
             finalist.family, finalist.trial, finalist.search_value, finalist.config, finalist.results
         )
         if run_id is None:
-            watch(Progress("not_registered", {"family": finalist.family}))
-        if rank == 0 and run_id is not None:
+            watch(Progress("not_registered", {"family": finalist.family, "registers": rank == 0}))
+        elif rank == 0:
             registry = Registry.open(settings)
             finalist.registered = registry.register(
                 finalist.config,

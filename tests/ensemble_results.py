@@ -79,9 +79,9 @@ def publish(
     key = {"semantics": 1, "config_hash": config, "data_hash": "data", "feature_id": "f", "split": "official",
            "split_hash": "table", "fold": fold, "seed": seed}  # fmt: skip
     key |= {name: value for name, value in changes.items() if name in key}
-    data = {"dataset": "icbhi", "task": "lungsound4", "classes": CLASSES, "synthetic": False, "recordings": 920,
-            "recordings_listed": 920, "train": 100, "validation": 60, "test": CYCLES, "train_patients": 40,
-            "validation_patients": 9, "test_patients": PATIENTS, "train_class_counts": [25] * 4,
+    data = {"dataset": "icbhi", "task": "lungsound4", "classes": CLASSES, "metric": "icbhi4", "synthetic": False,
+            "recordings": 920, "recordings_listed": 920, "train": 100, "validation": 60, "test": CYCLES,
+            "train_patients": 40, "validation_patients": 9, "test_patients": PATIENTS, "train_class_counts": [25] * 4,
             "patients_on_both_sides": []}  # fmt: skip
     data |= {name: value for name, value in changes.items() if name in data}
     fold_key = FoldKey.model_validate(key)

@@ -23,11 +23,11 @@ def ensemble(
     ] = None,
     method: Annotated[str, typer.Option(help="mean, score, softmax or greedy")] = "mean",
     protocol: Annotated[str, typer.Option(help="whose epochs' predictions: last or validation")] = "last",
-    by: Annotated[str, typer.Option(help="what weights members on held-out patients: score or accuracy")] = "score",
+    by: Annotated[
+        str, typer.Option(help="what weights members on held-out patients: score (the task's own metric) or accuracy")
+    ] = "score",
     rounds: Annotated[int, typer.Option(help="greedy: rounds of selection", min=1, max=1000)] = 50,
-    top: Annotated[
-        int | None, typer.Option(help="take the N configs with the best Score on held-out patients", min=2)
-    ] = None,
+    top: Annotated[int | None, typer.Option(help="take the N configs that do best on held-out patients", min=2)] = None,
     split: Annotated[str, typer.Option(help="with --top: the split")] = "official",
     task: Annotated[str, typer.Option(help="with --top: the task")] = "lungsound4",
     dataset: Annotated[str, typer.Option(help="with --top: the dataset")] = "icbhi",
@@ -78,6 +78,8 @@ def ensemble(
 def _show(made: EnsembleResult, stands: Standing) -> None:
     from rich.table import Table
 
+    from feature_store.metrics import LABELS
+
     over = "" if len(made.folds) == 1 else f", mean over {len(made.folds)} folds"
     table = Table(
         title=f"{made.dataset} {made.task} {made.split}, protocol {made.protocol}: {made.method}{over}",
@@ -85,23 +87,24 @@ def _show(made: EnsembleResult, stands: Standing) -> None:
     )
     for heading in ("model", "config"):
         table.add_column(heading)
-    for heading in ("seed", "weight", "held-out Score", "Score", "95 %", "Sp", "Se"):
+    label = LABELS[made.metric]
+    for heading in ("seed", "weight", f"held-out {label}", label, "95 %", "Sp", "Se"):
         table.add_column(heading, justify="right", no_wrap=True)
     for one in stands.trainings:
         rates = (f"{one.specificity:.2f}", f"{one.sensitivity:.2f}")
         numbers = (f"{one.weight:.4f}", f"{one.validation_score:.2f}", f"{one.score:.2f}", _span(one.interval))
         table.add_row(one.model, one.config_hash[:8], str(one.seed), *numbers, *rates)
-    held_out = [fold.validation.icbhi4.score for fold in made.folds if fold.validation is not None]
+    held_out = [fold.validation.value(made.metric) for fold in made.folds if fold.validation is not None]
     known = f"{sum(held_out) / len(held_out):.2f}" if len(held_out) == len(made.folds) else ""
-    tests = [fold.test.icbhi4 for fold in made.folds]
+    tests = [fold.test.score_for(made.metric) for fold in made.folds]
     own = [f"{sum(getattr(t, name) for t in tests) / len(tests):.2f}" for name in ("specificity", "sensitivity")]
     table.add_section()
     score = f"{made.overall.score:.2f}"
     table.add_row("ensemble", made.hash[:8], "", "1", known, score, _span(stands.interval), *own, style="bold")
     out.print(table)
     if len(made.folds) > 1:
-        pooled, weighted = made.overall.pooled.icbhi4.score, made.overall.cycle_weighted_score
-        out.print(f"Score of all folds put together {pooled:.2f}; folds weighted by their cycles {weighted:.2f}")
+        pooled, weighted = made.overall.pooled.value(made.metric), made.overall.cycle_weighted_score
+        out.print(f"{label} of all folds put together {pooled:.2f}; folds weighted by their cycles {weighted:.2f}")
     gain = f"{stands.gain:+.2f} against the mean of its members (95 % {_span(stands.gain_interval, signed=True)})"
     place = "no place, since it lacks folds"
     if stands.place is not None:
@@ -121,7 +124,7 @@ def _warnings(made: EnsembleResult) -> list[str]:
     """What a reader must know before the number."""
     found: list[str] = []
     if made.synthetic:
-        found.append("Synthetic sounds: these Scores say nothing about lungs.")
+        found.append("Synthetic sounds: these numbers say nothing about lungs.")
     elif made.recordings < made.recordings_listed:
         found.append(f"Partial database: {made.recordings} of {made.recordings_listed} recordings.")
     if shared := made.patients_on_both_sides:

@@ -1,14 +1,20 @@
-"""`lungtune evaluate`: Scores without training, from stored predictions, from stored weights, or from a checkpoint."""
+"""`lungtune evaluate`: metrics without training, from stored predictions, from stored weights, or from a checkpoint."""
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from feature_store.metrics import LABELS, USUAL, Metric
 from orchestrator.cli.console import err, out, print_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from workers.evaluation import Metrics
+    from workers.results import FoldResult, ResultStore
 
 
 def evaluate(
@@ -58,50 +64,39 @@ def evaluate(
 
 def _finished(prefix: str, from_weights: bool) -> list[dict[str, Any]]:
     """A row a protocol from what was stored; and whether the weights still give it, for the one that they are of."""
-    import numpy as np
-
     from feature_store.settings import Settings
+    from orchestrator.predictions import predictions_of
     from workers.evaluation import evaluate as score
+    from workers.evaluation import evaluate_by
     from workers.results import ResultStore
 
     store = ResultStore.open(Settings.load().results)
     result = store.find(prefix)
-    table = store.predictions(result.hash)
-    protocols, devices = (np.asarray(table[name].to_pylist()) for name in ("protocol", "device"))
-    labels, logits = table["label"].to_numpy(), np.asarray(table["logits"].to_pylist())
+    place = {"split": result.key.split, "fold": result.key.fold, "seed": result.key.seed}
     rows = []
     for name in result.protocols:
-        chosen = protocols == name
-        by_device = {
-            d: score(logits[chosen & (devices == d)], labels[chosen & (devices == d)]) for d in set(devices[chosen])
-        }
-        place = {"split": result.key.split, "fold": result.key.fold, "seed": result.key.seed}
-        rows.append(_row(result.hash[:12], name, place, score(logits[chosen], labels[chosen]), by_device))
+        said = predictions_of(store, result.hash, name)
+        by_device = evaluate_by(said.devices, said.logits, said.labels)
+        of_all = score(said.logits, said.labels)
+        rows.append(_row(result.hash[:12], name, place, result.data.metric, of_all, by_device))
         if from_weights and name == result.config["training"]["protocol"]:
-            ids = np.asarray(table["cycle_id"].to_pylist())[chosen]
-            rows[-1] |= _again(store, result, dict(zip(ids.tolist(), logits[chosen], strict=True)))
+            rows[-1] |= _again(store, result, dict(zip(said.cycle_ids.tolist(), said.logits, strict=True)))
     return rows
 
 
-def _again(store: Any, result: Any, stored: dict[str, Any]) -> dict[str, Any]:
+def _again(store: ResultStore, result: FoldResult, stored: dict[str, Any]) -> dict[str, Any]:
     """How far the stored weights, run once more, are from the stored predictions."""
     import numpy as np
 
     from feature_store.settings import Settings
     from feature_store.store import FeatureStore
-    from workers.config import ExperimentConfig
     from workers.fold import pick_device
-    from workers.rescoring import rescore
+    from workers.rescoring import rescore_result
     from workers.results import WEIGHTS
 
     settings = Settings.load()
-    config = ExperimentConfig.parse(result.config, where=f"result {result.hash[:12]}")
-    with tempfile.TemporaryDirectory() as folder:
-        weights = Path(folder) / WEIGHTS
-        weights.write_bytes(store.read(result.hash, WEIGHTS))
-        place: dict[str, Any] = {"split": result.key.split, "fold": result.key.fold, "seed": result.key.seed}
-        features = FeatureStore.open(settings.store)
-        said = rescore(config, weights, features, settings.cache, device=pick_device("auto"), **place)
+    weights, features = store.read(result.hash, WEIGHTS), FeatureStore.open(settings.store)
+    said = rescore_result(result, weights, features, settings.cache, pick_device("auto"))
     before = np.stack([stored[cycle_id] for cycle_id in said.cycle_ids])
     furthest = float(np.abs(said.logits - before).max())
     agree = float((said.logits.argmax(1) == before.argmax(1)).mean())
@@ -125,49 +120,55 @@ def _checkpoint(name: str, sets: list[str], weights: Path, split: str, fold: int
     store = FeatureStore.open(settings.store)
     said = rescore(config, weights, store, settings.cache, split=split, fold=fold, device=pick_device("auto"))
     place = {"split": split, "fold": fold, "seed": None}
-    return _row(weights.name, "-", place, said.metrics, said.by_device()) | {"weights": said.report.summary()}
+    row = _row(weights.name, "-", place, said.metric, said.metrics, said.by_device())
+    return row | {"weights": said.report.summary()}
 
 
-def _row(name: str, protocol: str, place: dict[str, Any], metrics: Any, by_device: dict[str, Any]) -> dict[str, Any]:
+def _row(
+    name: str, protocol: str, place: dict[str, Any], metric: Metric, metrics: Metrics, by_device: dict[str, Metrics]
+) -> dict[str, Any]:
+    """The metrics of one set of predictions, of all and of each device: with the task's own as ``score``."""
+
+    def numbers(one: Metrics) -> dict[str, Any]:
+        return {**one.model_dump(), **one.summary(metric)}
+
     return {
         "result": name,
         **place,
         "protocol": protocol,
-        "metrics": metrics.model_dump(),
-        "devices": {device: one.model_dump() for device, one in sorted(by_device.items())},
+        "metric": metric,
+        "metrics": numbers(metrics),
+        "devices": {device: numbers(one) for device, one in by_device.items()},
     }
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
+    """A table for each metric that the rows' tasks have."""
+    for metric in dict.fromkeys(row["metric"] for row in rows):
+        out.print(_table([row for row in rows if row["metric"] == metric], metric))
+
+
+def _table(rows: list[dict[str, Any]], metric: Metric) -> Table:
     from rich.table import Table
 
     table = Table(title="test side")
-    names = (
-        "result",
-        "split",
-        "fold",
-        "protocol",
-        "cycles of",
-        "n",
-        "Score",
-        "Sp",
-        "Se",
-        "Score (2 classes)",
-        "weights",
-    )
-    for name in names:
-        table.add_column(name, justify="left" if name in {"result", "split", "protocol", "cycles of"} else "right")
+    words = {"result", "split", "protocol", "cycles of"}
+    two_classes = ["Score (2 classes)"] if metric == USUAL else []
+    for name in ("result", "split", "fold", "protocol", "cycles of", "n", LABELS[metric], "Sp", "Se", *two_classes):
+        table.add_column(name, justify="left" if name in words else "right")
+    table.add_column("weights", justify="right")
     for row in rows:
         place = [row["result"], row["split"], str(row["fold"]), row["protocol"]]
         difference = row.get("largest_difference")
         again = "" if difference is None else f"{'same' if row['same'] else 'DIFFER'}, logits +-{difference:.1g}"
-        table.add_row(*place, "all", *_numbers(row["metrics"]), again)
+        table.add_row(*place, "all", *_numbers(row["metrics"], metric), again)
         for device, metrics in row["devices"].items():
-            table.add_row("", "", "", "", device, *_numbers(metrics), "")
-    out.print(table)
+            table.add_row("", "", "", "", device, *_numbers(metrics, metric), "")
+    return table
 
 
-def _numbers(metrics: dict[str, Any]) -> list[str]:
-    exact, any_ = metrics["icbhi4"], metrics["icbhi2"]
-    scores = (exact["score"], exact["specificity"], exact["sensitivity"], any_["score"])
-    return [str(metrics["n"]), *(f"{score:.2f}" for score in scores)]
+def _numbers(metrics: dict[str, Any], metric: Metric) -> list[str]:
+    numbers = [metrics[name] for name in ("score", "specificity", "sensitivity")]
+    if metric == USUAL:
+        numbers.append(metrics["icbhi2"]["score"])
+    return [str(metrics["n"]), *(f"{number:.2f}" for number in numbers)]

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from feature_store.metrics import LABELS
 from feature_store.settings import Settings
 from orchestrator.cli.console import err, out, print_json
 from orchestrator.leaderboard.schema import Board, Leaderboard
@@ -74,7 +75,7 @@ def _table(board: Board, ranking: Ranking) -> Table:
     table = Table(title=f"{data.dataset} {data.task} {data.split}, protocol {ranking.protocol}", title_justify="left")
     for heading in ("", "model", "objective", "config"):
         table.add_column(heading)
-    for heading in ("Score", "95 %", "Sp", "Se", "seeds"):
+    for heading in (LABELS[ranking.metric], "95 %", "Sp", "Se", "seeds"):
         table.add_column(heading, justify="right", no_wrap=True)
     for entry in ranking.entries[:ROWS]:
         numbers = entry.numbers

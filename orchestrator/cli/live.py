@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from feature_store.metrics import LABELS, USUAL
 from orchestrator.cli.console import err
 from orchestrator.cli.progress import Reporter
 
@@ -39,7 +40,7 @@ class SweepState:
 
     def __init__(self) -> None:
         self.started = time.monotonic()
-        self.study = ""
+        self.study, self.metric = "", USUAL
         self.missing = self.slots = 0
         self.rows: dict[int, Row] = {}
         self.trained = self.found = 0
@@ -49,7 +50,8 @@ class SweepState:
         """Bring the state up to date with one event."""
         facts = progress.facts
         if progress.kind == "search":
-            self.study, self.missing, self.slots = facts["study"], facts["missing"], facts["slots"]
+            self.study, self.metric = facts["study"], facts["metric"]
+            self.missing, self.slots = facts["missing"], facts["slots"]
         elif progress.kind == "fold":
             row = self._row(facts)
             row.value, row.folds, row.of = facts["value"], facts["fold_runs"], facts["fold_runs_in_all"]
@@ -119,8 +121,9 @@ class LiveReporter:
         head.append(f"best so far: {best}; fold runs: {state.trained} trained, {state.found} found\n")
         head.append(f"{clock(time.monotonic() - state.started)} gone, about {left} left; {usage()}")
         table = Table(box=None, pad_edge=False)
-        for name in ("trial", "family", "folds", "mean Score", "state"):
-            table.add_column(name, justify="right" if name in {"trial", "folds", "mean Score"} else "left")
+        mean = f"mean {LABELS[state.metric]}"
+        for name in ("trial", "family", "folds", mean, "state"):
+            table.add_column(name, justify="right" if name in {"trial", "folds", mean} else "left")
         order = sorted(state.rows.values(), key=lambda row: (row.state != "running", -row.changed))
         for row in order[:SHOWN]:
             value = "-" if row.value is None else f"{row.value:.2f}"

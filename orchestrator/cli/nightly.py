@@ -18,8 +18,8 @@ def nightly(
 ) -> None:
     """Run every registered model again from its weights, rebuild the board, and say what changed since the last time.
 
-    Exits with 1 if a model no longer gives its stored predictions. News also goes to the webhook, if there is one. On a
-    cluster: ray job submit --working-dir . -- python -m orchestrator nightly --out s3://bucket/leaderboard
+    Exits with 1 if a model or an entry is no longer what was stored of it. News also goes to the webhook, if there is
+    one. On a cluster: ray job submit --working-dir . -- python -m orchestrator nightly --out s3://bucket/leaderboard
 
     Example: lungtune nightly --out site
     """
@@ -59,5 +59,5 @@ def nightly(
         out.print(night.report, markup=False, highlight=False, soft_wrap=True)
         for place in night.files.values():
             err.print(place, soft_wrap=True, highlight=False)
-    if night.changes.refused:
+    if night.changes.alarming:
         raise typer.Exit(1)

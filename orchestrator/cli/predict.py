@@ -7,13 +7,14 @@ import csv
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from orchestrator.cli.console import err, out, print_json
 
 if TYPE_CHECKING:
+    from feature_store.recording_tables import RecordingTables
     from workers.inference import RecordingPrediction, SoundModel
 
 BESIDE = "beside"
@@ -40,6 +41,20 @@ def predict(
     hop: Annotated[
         float | None, typer.Option(help="from one window to the next, s  [default: equal windows side by side]")
     ] = None,
+    pieces: Annotated[
+        Literal["one", "mean", "vote"],
+        typer.Option(
+            help="of a cycle longer than the feature: the one part that training takes, or all its overlapping pieces, "
+            "by the mean of their probabilities or by a vote of the majority"
+        ),
+    ] = "one",
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="for a model that takes numbers beside the sound: its corpus' list, a row a file by its name",
+        ),
+    ] = None,
     csv_file: Annotated[
         Path | None, typer.Option("--csv", metavar="OUT", help="also write a row a cycle and one a recording to a file")
     ] = None,
@@ -52,21 +67,33 @@ def predict(
     Example: lungtune predict champion recordings/*.wav
 
     Example: lungtune predict icbhi-lungsound4@champion 101_1b1_Al_sc_Meditron.wav --cycles beside --json
+
+    Example: lungtune predict icbhi-lungsound4@champion recordings/*.wav --cycles beside --pieces vote
+
+    Example: lungtune predict aicup-voice-voice5@champion clips/*.wav --table test_datalist_public.csv
     """
     from feature_store.errors import UserError
 
     if cycles not in (None, BESIDE) and len(files) > 1:
         raise UserError("one file of cycles belongs to one recording", where="--cycles", hint=f"or --cycles {BESIDE}")
+    if pieces != "one" and cycles is None:
+        hint = "give the cycles with --cycles, or leave the option out"
+        raise UserError("windows are never longer than what the model hears", where="--pieces", hint=hint)
     if csv_file is not None and not csv_file.resolve().parent.is_dir():
         raise UserError("there is no such folder", where=str(csv_file.parent))
-    with _opened(model_name) as model:
+    with opened(model_name) as model:
         model.windows(model.config.feature.seconds, window, hop)  # a wrong option is told once, not for every file
+        tables = _tables(table, model)
         documents, failed = [], 0
         with err.status("predicting") as status:
             for number, path in enumerate(files, start=1):
                 status.update(f"{path.name} ({number} of {len(files)})")
                 try:
-                    said = model.predict(path, _cycles(cycles, path), window=window, hop=hop)
+                    numbers = tables.of(path) if tables else ()
+                    together = None if pieces == "one" else pieces
+                    said = model.predict(
+                        path, _cycles(cycles, path), window=window, hop=hop, table=numbers, pieces=together
+                    )
                     documents.append(_document(path, said, model.classes))
                 except UserError as error:
                     failed += 1
@@ -83,7 +110,7 @@ def predict(
 
 
 @contextlib.contextmanager
-def _opened(name: str) -> Iterator[SoundModel]:
+def opened(name: str) -> Iterator[SoundModel]:
     """The model by its folder, its fold run's hash, or its name in the registry; its files may go with the context.
 
     Raises:
@@ -141,6 +168,27 @@ def _cycles(option: str | None, recording: Path) -> list[tuple[float, float]] | 
             raise UserError(f"no cycle: '{line.strip()[:60]}'", where=f"{path}, line {number}", hint=hint) from error
         spans.append((start, end))
     return spans
+
+
+def _tables(path: Path | None, model: SoundModel) -> RecordingTables | None:
+    """What the model takes beside the sounds; None where it hears them alone.
+
+    Raises:
+        UserError: it takes something and no list is given, or the other way round, or the list cannot be used.
+    """
+    from feature_store.errors import UserError
+    from feature_store.recording_tables import RecordingTables
+
+    wanted = model.config.feature.table
+    if not wanted and path is not None:
+        raise UserError("the model hears the sound alone", where="--table", hint="leave the option out")
+    if wanted and path is None:
+        raise UserError(
+            f"the model takes {wanted} numbers beside each sound",
+            where="lungtune predict",
+            hint=f"give the list that has them, with the columns of {model.config.dataset}: --table CSV",
+        )
+    return None if path is None else RecordingTables.read(model.config.dataset, path)
 
 
 def _document(path: Path, said: RecordingPrediction, classes: list[str]) -> dict[str, Any]:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from feature_store.metrics import LABELS, USUAL
 from orchestrator.cli.console import err, out
 
 if TYPE_CHECKING:
     from orchestrator.events import Progress
     from orchestrator.sweep import Finalist, SweepOutcome
+    from workers.results import FoldResult
 
 
 class Reporter:
@@ -38,7 +40,8 @@ class Reporter:
         if progress.kind == "fold":
             how = "from the result store" if facts["cached"] else f"{facts['seconds']:.1f} s"
             return (
-                f"trial {facts['trial']} {facts['family']}: fold {facts['fold']} Score {facts['fold_value']:.2f}, "
+                f"trial {facts['trial']} {facts['family']}: fold {facts['fold']} {LABELS[facts['metric']]} "
+                f"{facts['fold_value']:.2f}, "
                 f"mean of {facts['fold_runs']}/{facts['fold_runs_in_all']} {facts['value']:.2f} [dim]({how})[/dim]"
             )
         if progress.kind == "trial":
@@ -53,7 +56,7 @@ class Reporter:
             return f"training the best {facts['family']} on the whole training side: {runs}"
         if progress.kind == "promoted":
             return (
-                f"{facts['family']} seed {facts['seed']}: test side Score {facts['score']:.2f} "
+                f"{facts['family']} seed {facts['seed']}: test side {LABELS[facts['metric']]} {facts['score']:.2f} "
                 f"(Sp {facts['specificity']:.2f}, Se {facts['sensitivity']:.2f})"
             )
         if progress.kind == "mlflow_lost":
@@ -62,7 +65,8 @@ class Reporter:
             return f"[yellow]nothing more is begun:[/yellow] {facts['limit']}"
         if progress.kind == "not_registered":
             again = "start the same command again when it answers: nothing is trained anew"
-            return f"[yellow]MLflow has not taken {facts['family']}, so it is not registered:[/yellow] {again}"
+            so = ", so it is not registered" if facts["registers"] else ""
+            return f"[yellow]MLflow has not taken {facts['family']}{so}:[/yellow] {again}"
         if progress.kind == "lease":
             who, seconds = facts["holder"], facts["seconds"]
             return f"[yellow]{who} began this sweep:[/yellow] watching for up to {seconds:.0f} s whether it lives"
@@ -78,8 +82,9 @@ class Reporter:
 
 def show_outcome(outcome: SweepOutcome) -> None:
     """The trials by their mean, then the finalists."""
-    table = Table(title=f"{outcome.study}: trials by mean Score over folds (search; the official test side unseen)")
-    for name, justify in (("trial", "right"), ("family", "left"), ("objective", "left"), ("Score", "right")):
+    label = LABELS[outcome.metric]
+    table = Table(title=f"{outcome.study}: trials by mean {label} over folds (search; the official test side unseen)")
+    for name, justify in (("trial", "right"), ("family", "left"), ("objective", "left"), (label, "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     costly = any(trial["cost"] is not None for trial in outcome.trials)
     if costly:
@@ -114,20 +119,21 @@ def show_outcome(outcome: SweepOutcome) -> None:
 
 
 def finalists_table(finalists: list[Finalist]) -> Table:
-    """Test side's Score of each finalist, mean and deviation over its seeds, under each protocol."""
+    """What each finalist reaches on the test side, mean and deviation over its seeds, under each protocol."""
     import statistics
 
+    label = LABELS[next((finalist.results[0].data.metric for finalist in finalists if finalist.results), USUAL)]
     table = Table(title="promoted: trained on the whole training side, its test side read once a run")
-    for name in ("family", "protocol", "Score", "Sp", "Se", "seeds", "registered"):
-        table.add_column(name, justify="right" if name in {"Score", "Sp", "Se", "seeds"} else "left")
+    for name in ("family", "protocol", label, "Sp", "Se", "seeds", "registered"):
+        table.add_column(name, justify="right" if name in {label, "Sp", "Se", "seeds"} else "left")
     for finalist in finalists:
         for error in finalist.errors:
             table.add_row(finalist.family, "[red]failed[/red]", error, "", "", "", "")
         if not finalist.results:
             continue
         for protocol in finalist.results[0].protocols:
-            tests = [result.protocols[protocol].test.icbhi4 for result in finalist.results]
-            scores = [test.score for test in tests]
+            tests = [as_row(result)[protocol] for result in finalist.results]
+            scores = [test["score"] for test in tests]
             spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
             registered = finalist.registered
             leads = registered is not None and protocol == finalist.config.training.protocol
@@ -138,18 +144,27 @@ def finalists_table(finalists: list[Finalist]) -> Table:
                 finalist.family,
                 protocol,
                 f"{statistics.fmean(scores):.2f}{spread}",
-                f"{statistics.fmean(test.specificity for test in tests):.2f}",
-                f"{statistics.fmean(test.sensitivity for test in tests):.2f}",
+                f"{statistics.fmean(test['specificity'] for test in tests):.2f}",
+                f"{statistics.fmean(test['sensitivity'] for test in tests):.2f}",
                 str(len(scores)),
                 name,
             )
     return table
 
 
+def as_row(result: FoldResult) -> dict[str, Any]:
+    """The task's own metric (as ``score``), Sp and Se of a result's test side under each protocol, for tables."""
+    return {
+        protocol: {"epoch": chosen.epoch, **chosen.test.summary(result.data.metric)}
+        for protocol, chosen in result.protocols.items()
+    }
+
+
 def outcome_json(outcome: SweepOutcome) -> dict[str, Any]:
     """The outcome as plain data."""
     return {
         "study": outcome.study,
+        "metric": outcome.metric,
         "trials": outcome.trials,
         "finalists": [
             {
@@ -159,8 +174,7 @@ def outcome_json(outcome: SweepOutcome) -> dict[str, Any]:
                 "config": finalist.config.model_dump(mode="json"),
                 "errors": finalist.errors,
                 "results": [
-                    {"hash": r.hash, "seed": r.key.seed, "fold": r.key.fold}
-                    | {name: p.test.icbhi4.model_dump() for name, p in r.protocols.items()}
+                    {"hash": r.hash, "seed": r.key.seed, "fold": r.key.fold, "metric": r.data.metric, **as_row(r)}
                     for r in finalist.results
                 ],
                 "registered": None if finalist.registered is None else vars(finalist.registered),

@@ -1,4 +1,4 @@
-"""`lungtune registry`: models, their Score, which one is the champion and why."""
+"""`lungtune registry`: models, their numbers, which one is the champion and why."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import typer
 from orchestrator.cli.console import err, out, print_json
 
 if TYPE_CHECKING:
-    from orchestrator.registry import Registered
+    from rich.table import Table
+
+    from orchestrator.registered import Registered
 
 app = typer.Typer(
-    help="Registered models: their Score, where it comes from, which one is the champion.", no_args_is_help=True
+    help="Registered models: their numbers, where they come from, which one is the champion.", no_args_is_help=True
 )
 Model = Annotated[str, typer.Argument(help="champion, model, model@alias or model/version")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
@@ -29,8 +31,7 @@ def list_models(as_json: AsJson = False) -> None:
 
     Example: lungtune registry list
     """
-    from rich.table import Table
-
+    from feature_store.metrics import LABELS
     from feature_store.settings import Settings
     from orchestrator.registry import Registry
 
@@ -41,9 +42,17 @@ def list_models(as_json: AsJson = False) -> None:
     if not versions:
         out.print("nothing is registered yet: run `lungtune sweep search_spaces/icbhi_cpu.yaml`")
         return
-    table = Table(title="registered models: Score on the test side, mean over seeds")
-    numbers = {"Score", "95 %", "Sp", "Se"}
-    for name in ("model", "alias", "family", "Score", "95 %", "Sp", "Se", "split, protocol, seeds", "recordings"):
+    for metric in dict.fromkeys(version.metric for version in versions):
+        out.print(_table([version for version in versions if version.metric == metric], LABELS[metric]))
+
+
+def _table(versions: list[Registered], label: str) -> Table:
+    """Versions whose number is of one kind."""
+    from rich.table import Table
+
+    table = Table(title=f"registered models: {label} on the test side, mean over seeds")
+    numbers = {label, "95 %", "Sp", "Se"}
+    for name in ("model", "alias", "family", label, "95 %", "Sp", "Se", "split, protocol, seeds", "recordings"):
         table.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
     for version in versions:
         tags = version.tags
@@ -59,7 +68,7 @@ def list_models(as_json: AsJson = False) -> None:
             f"{tags.get('split', '')}, {tags.get('protocol', '')}, {tags.get('seeds', '')}",
             "synthetic" if tags.get("synthetic") == "true" else tags.get("recordings", ""),
         )
-    out.print(table)
+    return table
 
 
 @app.command("show")
@@ -70,6 +79,7 @@ def show(model: Model, as_json: AsJson = False) -> None:
     """
     from rich.markdown import Markdown
 
+    from feature_store.metrics import LABELS
     from feature_store.settings import Settings
     from orchestrator.model_card_page import page
     from orchestrator.registry import Registry
@@ -86,7 +96,7 @@ def show(model: Model, as_json: AsJson = False) -> None:
     if history:
         out.print(f"\n[bold]champions of {version.name}[/bold]")
     for change in history:
-        score = f"Score {change['score']:.2f}"
+        score = f"{LABELS[change['metric']]} {change['score']:.2f}"
         out.print(f"  {change['when']}  version {change['version']}, {score}: {change['reason']}", soft_wrap=True)
 
 
@@ -106,7 +116,8 @@ def promote(
     """
     from feature_store.errors import UserError
     from feature_store.settings import Settings
-    from orchestrator.registry import CHAMPION, Registry
+    from orchestrator.registered import CHAMPION
+    from orchestrator.registry import Registry
 
     reason = (because or "").strip()
     if force != bool(reason):

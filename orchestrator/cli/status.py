@@ -38,7 +38,7 @@ def importance(
     study: Annotated[str, typer.Argument(help="a study, or the beginning of its name")],
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document instead of a table")] = False,
 ) -> None:
-    """Which parameters decided the Score, family by family.
+    """Which parameters decided what the trials reached, family by family.
 
     Example: lungtune importance icbhi-cpu
     """
@@ -51,7 +51,7 @@ def importance(
     if as_json:
         print_json(found)
         return
-    table = Table(title="share of each parameter in the spread of the Scores (PED-ANOVA)")
+    table = Table(title="share of each parameter in the spread of the trials' means (PED-ANOVA)")
     for name in ("family", "parameter", "share"):
         table.add_column(name, justify="right" if name == "share" else "left")
     for family, shares in found.items():

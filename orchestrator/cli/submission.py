@@ -31,7 +31,7 @@ def submission(
     from feature_store.datasets import open_corpus
     from feature_store.errors import UserError
     from orchestrator import submission as made
-    from orchestrator.cli.predict import _opened
+    from orchestrator.cli.predict import opened
 
     if bool(models) == (ensemble is not None):
         raise UserError("give models, or --ensemble HASH", where="lungtune submission")
@@ -40,7 +40,7 @@ def submission(
     with err.status("predicting") as status:
         said, task = made.probabilities_of(
             contest,
-            (_opened(name) for name in members),
+            (opened(name) for name in members),
             lambda done: status.update(f"{done} of {len(contest.clips)} clips"),
         )
     mean = made.weighted(said, list(members.values()))

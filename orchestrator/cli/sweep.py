@@ -83,6 +83,8 @@ def plan(space_file: Space, sets: Sets = None, trials: Trials = None, as_json: A
 def sweep(space_file: Space, sets: Sets = None, trials: Trials = None, as_json: AsJson = False) -> None:
     """Search, train the best on the whole training side, and register it. The same command again resumes.
 
+    Exits with 1 if a finalist failed, or MLflow did not take the best, so that it is not registered.
+
     Example: lungtune sweep search_spaces/icbhi_cpu.yaml --trials 12 --set base.training.epochs=6
     """
     from feature_store.settings import Settings
@@ -110,7 +112,8 @@ def sweep(space_file: Space, sets: Sets = None, trials: Trials = None, as_json: 
         print_json(outcome_json(outcome))
     else:
         show_outcome(outcome)
-    if any(finalist.errors for finalist in outcome.finalists):
+    unregistered = any(finalist.registered is None for finalist in outcome.finalists[:1])
+    if unregistered or any(finalist.errors for finalist in outcome.finalists):
         raise typer.Exit(1)
 
 

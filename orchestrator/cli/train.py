@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from feature_store.metrics import LABELS
 from orchestrator.cli.console import err, out, print_json
 
 if TYPE_CHECKING:
     from feature_store.settings import Settings
     from workers.config import ExperimentConfig
+    from workers.fold import FoldRun
     from workers.results import FoldResult
 
 
@@ -42,7 +44,7 @@ def train(
     """
     from feature_store.settings import Settings
     from feature_store.store import FeatureStore
-    from orchestrator.folds import as_row
+    from orchestrator.cli.progress import as_row
     from orchestrator.sweep import site_of
     from workers.fold import FoldRun, run_fold
     from workers.weights import pin_weights
@@ -56,13 +58,13 @@ def train(
     for seed in seeds or [0]:
         for fold in folds or known:
             run = FoldRun(config, split, fold, seed)
-            result = run_fold(run, site_of(settings), on_epoch=functools.partial(_line, fold, seed))
+            result = run_fold(run, site_of(settings), on_epoch=functools.partial(_line, run))
             rows.append({"split": split, "fold": fold, "seed": seed, "hash": result.hash, **as_row(result)})
     _tell(result)
     if as_json:
-        print_json({"config_hash": config.config_hash, "runs": rows})
+        print_json({"config_hash": config.config_hash, "metric": result.data.metric, "runs": rows})
         return
-    _show(rows)
+    _show(rows, LABELS[result.data.metric])
 
 
 def _config(
@@ -93,11 +95,12 @@ def _config(
     return ExperimentConfig.parse(override(content, sets), where=where), split or "official"
 
 
-def _line(fold: int, seed: int, record: dict[str, Any]) -> None:
-    held_out = record["validation"]
+def _line(run: FoldRun, record: dict[str, Any]) -> None:
+    """One epoch, with what may choose it: `training.metric` of the held-out patients."""
+    metric, held_out = run.config.training.metric, record["validation"]
     err.print(
-        f"fold {fold} seed {seed} epoch {record['epoch']}: loss {record['train_loss']:.4f}, "
-        f"held-out Score {held_out['score']:.2f}, {record['seconds']:.1f} s",
+        f"fold {run.fold} seed {run.seed} epoch {record['epoch']}: loss {record['train_loss']:.4f}, "
+        f"held-out {LABELS[metric]} {held_out.get(metric, held_out['score']):.2f}, {record['seconds']:.1f} s",
         highlight=False,
     )
     for note in record.get("notes", ()):
@@ -115,12 +118,12 @@ def _tell(result: FoldResult) -> None:
         err.print("a protocol found no epoch above training.min_sensitivity: the last one stands in")
 
 
-def _show(rows: list[dict[str, Any]]) -> None:
+def _show(rows: list[dict[str, Any]], label: str) -> None:
     from rich.table import Table
 
     table = Table(title="fold runs")
-    for name in ("split", "fold", "seed", "protocol", "epoch", "Score", "Sp", "Se", "result"):
-        table.add_column(name, justify="right" if name in {"fold", "seed", "epoch", "Score", "Sp", "Se"} else "left")
+    for name in ("split", "fold", "seed", "protocol", "epoch", label, "Sp", "Se", "result"):
+        table.add_column(name, justify="right" if name in {"fold", "seed", "epoch", label, "Sp", "Se"} else "left")
     for row in rows:
         for protocol in ("last", "validation", "test_best"):
             if chosen := row.get(protocol):

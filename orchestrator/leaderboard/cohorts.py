@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+from feature_store.metrics import USUAL
 from orchestrator.leaderboard.entries import Group
 from orchestrator.leaderboard.runs import Cohort, Run
 from orchestrator.leaderboard.schema import Data
@@ -89,6 +90,7 @@ def order(cohort: Cohort) -> tuple[Any, ...]:
         -cohort.recordings,
         cohort.split_hash,
         cohort.recordings_listed,
+        cohort.metric,
     )
 
 
@@ -96,6 +98,8 @@ def slug(cohort: Cohort) -> str:
     """The board's anchor on the page."""
     extent = f"{cohort.recordings}-of-{cohort.recordings_listed}"
     parts = [cohort.dataset, cohort.task, cohort.split, extent, cohort.split_hash[:6]]
+    if cohort.metric != USUAL:
+        parts.append(cohort.metric)
     return "-".join([*parts, *(["synthetic"] if cohort.synthetic else [])])
 
 

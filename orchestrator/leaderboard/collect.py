@@ -11,7 +11,7 @@ from orchestrator.leaderboard.cohorts import data_of, grouped, groups_of, order,
 from orchestrator.leaderboard.ensembles import Ensemble, ensemble_entry, read_ensembles
 from orchestrator.leaderboard.entries import make_entry
 from orchestrator.leaderboard.kept import Kept
-from orchestrator.leaderboard.published import DATASET, FLAGS, published_results
+from orchestrator.leaderboard.published import FLAGS, comparable, published_results
 from orchestrator.leaderboard.runs import Cohort, Run, read_runs
 from orchestrator.leaderboard.schema import PROTOCOLS, Board, Bootstrap, ChampionChange, Leaderboard, SearchTable
 from orchestrator.leaderboard.tables import make_table
@@ -68,12 +68,16 @@ def build_board(
         if not cohort.inner:
             together = [one for one in ensembles if one.cohort == cohort]
             boards.append(_board(cohort, of_cohort, together, kept, champion or {}, resamples))
-    ranked = {(entry.config_hash, t.protocol): entry.id for b in boards for t in b.tables for entry in t.entries}
+    ranked: dict[tuple[str, str], str] = {}  # of a config on several boards the first counts, as for the champions
+    for board in boards:
+        for table in board.tables:
+            for entry in table.entries:
+                ranked.setdefault((entry.config_hash, table.protocol), entry.id)
     for cohort, of_cohort in cohorts:
         if cohort.inner:
             search.extend(search_tables(cohort, of_cohort, kept, ranked))
     kept.save()
-    published = DATASET in {run.cohort.dataset for run in runs}
+    published = any(comparable(cohort.dataset, cohort.metric) for cohort, _ in cohorts)
     return Leaderboard(
         generated=generated or now(),
         lungtune=lungtune_version(),
@@ -111,7 +115,7 @@ def _board(
             if one.stored.protocol == protocol:
                 candidates.append(ensemble_entry(one, kept.results, groups[0].folds if groups else 1, shared))
         if candidates:
-            tables.append(make_table(protocol, candidates, shared, resamples))
+            tables.append(make_table(protocol, cohort.metric, candidates, shared, resamples))
     return Board(id=slug(cohort), data=data, warnings=warnings_of(data), tables=tables)
 
 

@@ -6,16 +6,19 @@ A page opened as a file may not fetch, so each document is a script that hands i
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
+from feature_store.metrics import LABELS
 from orchestrator.leaderboard import figures, labels, tabular
-from orchestrator.leaderboard.schema import Board, BoardDetail, Entry, EntryDetail, Estimate, Leaderboard, Table
+from orchestrator.leaderboard.measures import Measure, heading, mean_of, measures
+from orchestrator.leaderboard.schema import Board, BoardDetail, Entry, EntryDetail, Leaderboard, Table
 
 # fmt: off
 COLUMNS = (
     "id", "rank", "rank_low", "rank_high", "tied", "group", "colour", "model", "differs", "hash", "badge", "kind",
     "objective", "settings", "score", "sd", "low", "high", "pooled", "specificity", "sensitivity", "icbhi2", "seeds",
-    "pretraining", "extra", "parameters", "minutes", "device", "watched", "cycles",
+    "pretraining", "extra", "parameters", "minutes", "device", "watched", "cycles", "beside",
 )
 # fmt: on
 
@@ -25,8 +28,8 @@ def table_id(board: Board, table: Table) -> str:
     return f"{board.id}-{table.protocol}"
 
 
-def row(entry: Entry) -> list[Any]:
-    """What the board's page shows of a ranked entry, in the order of `COLUMNS`."""
+def row(entry: Entry, beside: Sequence[Measure]) -> list[Any]:
+    """What the board's page shows of a ranked entry, in the order of `COLUMNS`; `beside` are its further columns."""
     numbers = entry.numbers
     assert numbers is not None
     score = numbers.score
@@ -49,10 +52,10 @@ def row(entry: Entry) -> list[Any]:
         score.sd,
         score.low,
         score.high,
-        _mean(numbers.pooled_score),
-        _mean(numbers.specificity),
-        _mean(numbers.sensitivity),
-        _mean(numbers.icbhi2_score),
+        mean_of(numbers.pooled_score),
+        numbers.specificity.mean,
+        numbers.sensitivity.mean,
+        numbers.icbhi2_score.mean,
         len(entry.seeds),
         entry.pretraining,
         entry.extra_data,
@@ -61,25 +64,31 @@ def row(entry: Entry) -> list[Any]:
         entry.cost.device,
         entry.test_watched,
         entry.cycles_hash,
+        {measure.key: measure.of(entry) for measure in beside if measure.key not in COLUMNS},
     ]
 
 
 def board_script(leaderboard: Leaderboard) -> str:
     """``data/board.js``: all ranked entries, a table each protocol of each board."""
-    tables = [
-        {
-            "id": table_id(board, table),
-            "board": board.id,
-            "title": tabular.title(board.data),
-            "protocol": table.protocol,
-            "protocol_name": tabular.PROTOCOL_NAMES[table.protocol],
-            "honest": table.honest,
-            "rows": [row(entry) for entry in table.entries],
-        }
-        for board in leaderboard.boards
-        for table in board.tables
-    ]
+    tables = [_table(board, table) for board in leaderboard.boards for table in board.tables]
     return f"lungtune.take({_json({'columns': COLUMNS, 'tables': tables})});\n"
+
+
+def _table(board: Board, table: Table) -> dict[str, Any]:
+    beside = measures(table.metric, board.data.classes)
+    return {
+        "id": table_id(board, table),
+        "board": board.id,
+        "title": tabular.title(board.data),
+        "protocol": table.protocol,
+        "protocol_name": tabular.PROTOCOL_NAMES[table.protocol],
+        "honest": table.honest,
+        "metric": table.metric,
+        "name": heading(table.metric),
+        "label": LABELS[table.metric],
+        "measures": [{"key": one.key, "title": one.title, "digits": one.digits} for one in beside],
+        "rows": [row(entry, beside) for entry in table.entries],
+    }
 
 
 def entry_script(detail: EntryDetail) -> str:
@@ -101,7 +110,3 @@ def _short(detail: dict[str, Any]) -> dict[str, Any]:
     """Hits are means over seeds: thirds and fifths need no seventeen digits."""
     detail["hits"] = [[[round(value, 9) for value in patient] for patient in fold] for fold in detail["hits"]]
     return detail
-
-
-def _mean(estimate: Estimate | None) -> float | None:
-    return None if estimate is None else estimate.mean

@@ -17,10 +17,19 @@ from feature_store.errors import UserError
 from feature_store.store import FeatureStore
 from orchestrator.leaderboard import statistics
 from orchestrator.leaderboard.breakdowns import UNKNOWN, age_group, breakdowns
-from orchestrator.leaderboard.calibration import reliability, reliability_sums
+from orchestrator.leaderboard.calibration import reliability
 from orchestrator.leaderboard.ensembles import read_folds
 from orchestrator.leaderboard.entries import cycles_of
-from orchestrator.leaderboard.schema import Board, BoardDetail, Curve, Entry, EntryDetail, Leaderboard, WorstError
+from orchestrator.leaderboard.schema import (
+    Board,
+    BoardDetail,
+    Curve,
+    Entry,
+    EntryDetail,
+    Leaderboard,
+    Table,
+    WorstError,
+)
 from orchestrator.leaderboard.tallies import Predictions, read_predictions, tally
 from workers.ensembles import EnsembleResult, EnsembleStore
 from workers.evaluation import softmax
@@ -96,7 +105,7 @@ class Details:
             config, curves = self._ensemble(entry).model_dump(include={"method", "settings", "members"}), []
         else:
             runs = self._runs(entry)
-            config, curves = runs[0].config, [_curve(run, table.protocol) for run in runs]
+            config, curves = runs[0].config, [_curve(run, table) for run in runs]
         document = EntryDetail(id=entry.id, digest=self.digest(entry), config=config, curves=curves)
         if entry.numbers is not None:
             try:
@@ -181,7 +190,8 @@ class Details:
 
     def _fill(self, document: EntryDetail, seeds: Sequence[Sequence[Predictions]], board: Board) -> None:
         """Everything that follows from predictions."""
-        tallies = [[tally(fold) for fold in folds] for folds in seeds]
+        metric = board.tables[0].metric
+        tallies = [[tally(fold, metric) for fold in folds] for folds in seeds]
         by_fold = [statistics.over_seeds([one.hits for one in fold]) for fold in zip(*tallies, strict=True)]
         document.cycles_hash = cycles_of(tallies[0])
         document.patients = [list(hits.patients) for hits in by_fold]
@@ -189,13 +199,10 @@ class Details:
         labels = np.concatenate([fold.labels for fold in seeds[0]])
         patients = np.concatenate([fold.patients for fold in seeds[0]])
         predicted = np.stack([np.concatenate([fold.logits.argmax(axis=1) for fold in folds]) for folds in seeds])
-        each = np.stack([softmax(np.concatenate([fold.logits for fold in folds])) for folds in seeds])
         attributes = self._of_cycles(board.data.dataset, seeds[0], document.cycles_hash)
-        document.breakdowns = breakdowns(predicted, labels, patients, board.data.classes, attributes)
-        document.reliability = reliability(
-            sum((reliability_sums(one, labels) for one in each[1:]), start=reliability_sums(each[0], labels))
-        )
-        probabilities = each.mean(axis=0)
+        document.breakdowns = breakdowns(predicted, labels, patients, board.data.classes, attributes, metric)
+        document.reliability = reliability(np.sum([one.calibration for folds in tallies for one in folds], axis=0))
+        probabilities = np.mean([softmax(np.concatenate([fold.logits for fold in folds])) for folds in seeds], axis=0)
         document.predicted = _characters(probabilities.argmax(axis=1))
         document.labels = _characters(labels)
         document.worst = _worst(probabilities, labels, seeds[0], board.data.classes)
@@ -219,18 +226,19 @@ def _located(table: pa.Table, wanted: Sequence[str]) -> dict[str, np.ndarray]:
     return found
 
 
-def _curve(run: FoldResult, protocol: str) -> Curve:
+def _curve(run: FoldResult, table: Table) -> Curve:
+    key = table.metric if table.metric in ("accuracy", "uar") else "score"
     return Curve(
         seed=run.key.seed,
         fold=run.key.fold,
-        chosen=run.protocols[protocol].epoch,
-        validation=[(epoch.get("validation") or {}).get("score") for epoch in run.epochs],
+        chosen=run.protocols[table.protocol].epoch,
+        validation=[(epoch.get("validation") or {}).get(key) for epoch in run.epochs],
         train_loss=[epoch.get("train_loss") for epoch in run.epochs],
     )
 
 
 def _characters(classes: np.ndarray) -> str:
-    return "".join(DIGITS[index] for index in classes.tolist())
+    return "".join(map(DIGITS.__getitem__, classes.tolist()))
 
 
 def _worst(

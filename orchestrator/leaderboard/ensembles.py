@@ -12,8 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.errors import UserError
+from feature_store.metrics import LABELS
 from orchestrator.leaderboard.entries import (
     Candidate,
+    Contradicted,
     Group,
     check_score,
     cost_of,
@@ -24,17 +26,18 @@ from orchestrator.leaderboard.entries import (
     origin_of,
     recall_of,
     score_without,
+    seed_row,
 )
 from orchestrator.leaderboard.labels import describe_model, pretraining
 from orchestrator.leaderboard.runs import Cohort, Run
-from orchestrator.leaderboard.schema import Entry, Member, Model, Numbers, Objective, Problem, SeedRow
+from orchestrator.leaderboard.schema import Entry, Member, Model, Numbers, Objective, Problem
 from orchestrator.leaderboard.tallies import Predictions, Tally, of_table, tally
 from workers.ensembles import EnsembleResult, EnsembleStore
 from workers.results import PREDICTIONS, ResultStore
 
 METHODS = {
     "mean": "Mean of probabilities",
-    "score": "Weights by Score",
+    "score": "Weights by {metric}",
     "softmax": "Softmax weights",
     "greedy": "Greedy selection",
 }
@@ -100,20 +103,21 @@ def ensemble_entry(ensemble: Ensemble, results: ResultStore, folds: int, shared:
         folds: of the split.
         shared: patients on both sides of the split.
     """
-    stored, runs = ensemble.stored, ensemble.runs
+    stored, runs, metric = ensemble.stored, ensemble.runs, ensemble.cohort.metric
     tests = [fold.test for fold in stored.folds]
     numbers: Numbers | None = None
     tallies: list[Tally] = []
+    contradicted = False
     note = None if len(tests) == folds else f"{len(tests)} of {folds} folds done"
     if note is None:
         try:
-            tallies = [tally(fold) for fold in read_folds(EnsembleStore(results.storage), stored)]
+            tallies = [tally(fold, metric) for fold in read_folds(EnsembleStore(results.storage), stored)]
             for fold, one in zip(stored.folds, tallies, strict=True):
-                check_score(fold.test.icbhi4.score, one, f"ensemble {stored.hash[:12]}")
-            numbers = numbers_of([tests], [tallies])
-            note = defect(stored.compat, numbers)
+                check_score(fold.test, one, f"ensemble {stored.hash[:12]}")
+            numbers = numbers_of([tests], [tallies], metric)
+            note = defect(stored.compat, numbers, metric)
         except UserError as error:
-            note, tallies = error.what, []
+            note, tallies, contradicted = error.what, [], isinstance(error, Contradicted)
         except ValueError as error:
             note, tallies = str(error), []
     confusion = np.sum([test.confusion for test in tests], axis=0)
@@ -121,12 +125,15 @@ def ensemble_entry(ensemble: Ensemble, results: ResultStore, folds: int, shared:
         id=hashlib.sha256(f"{stored.hash}\n{stored.protocol}".encode()).hexdigest()[:12],
         rank=None,
         note=note,
+        contradicted=contradicted,
         model=_model(ensemble),
         objective=_objective(stored),
         numbers=numbers,
         folds=folds,
         folds_done=len(tests),
-        seeds=[_row(stored, runs)],
+        seeds=[
+            seed_row(min(run.key.seed for run in runs), [], tests, [fold.validation for fold in stored.folds], metric)
+        ],
         compat=stored.compat,
         classes=stored.classes,
         confusion=confusion.tolist(),
@@ -134,7 +141,7 @@ def ensemble_entry(ensemble: Ensemble, results: ResultStore, folds: int, shared:
         test_watched=stored.test_watched,
         test_reads=max(run.test_reads for run in runs),
         without_shared=score_without([tallies], shared),
-        cycle_weighted=cycle_weighted([tests]) if numbers else None,
+        cycle_weighted=cycle_weighted([tests], metric) if numbers else None,
         cost=cost_of(runs),
         pretraining=", ".join(sorted({known for run in runs if (known := pretraining(run.config))})) or None,
         cycles_hash=cycles_of(tallies) if tallies else None,
@@ -175,22 +182,9 @@ def _model(ensemble: Ensemble) -> Model:
 
 def _objective(stored: EnsembleResult) -> Objective:
     """What weights the members, in an objective's place."""
-    used: Mapping[str, Any] = stored.settings.used_by(stored.method).model_dump(exclude_defaults=True)
-    return Objective(name=stored.method, label=METHODS[stored.method], settings=dict(used))
-
-
-def _row(stored: EnsembleResult, runs: Sequence[Run]) -> SeedRow:
-    tests = [fold.test for fold in stored.folds]
-    held_out = [fold.validation.icbhi4.score for fold in stored.folds if fold.validation is not None]
-    return SeedRow(
-        seed=min(run.key.seed for run in runs),
-        epochs=[],
-        score=float(np.mean([test.icbhi4.score for test in tests])),
-        specificity=float(np.mean([test.icbhi4.specificity for test in tests])),
-        sensitivity=float(np.mean([test.icbhi4.sensitivity for test in tests])),
-        icbhi2_score=float(np.mean([test.icbhi2.score for test in tests])),
-        fold_scores=[test.icbhi4.score for test in tests],
-        validation_score=float(np.mean(held_out)) if len(held_out) == len(tests) else None,
+    used: Mapping[str, Any] = stored.settings.used_by(stored.method, stored.metric).model_dump(exclude_defaults=True)
+    return Objective(
+        name=stored.method, label=METHODS[stored.method].format(metric=LABELS[stored.metric]), settings=dict(used)
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from feature_store.errors import UserError
+from feature_store.metrics import LABELS, USUAL, Metric
 from orchestrator.leaderboard import statistics
 from orchestrator.leaderboard.calibration import calibration_error
 from orchestrator.leaderboard.kept import Kept
@@ -29,6 +30,7 @@ class Group:
 
     Attributes:
         runs: sorted by seed and fold.
+        metric: what they are ranked by.
         folds: how many folds the split has.
         complete: seed -> its runs, in the order of the folds, for the seeds that have them all.
     """
@@ -36,6 +38,7 @@ class Group:
     def __init__(self, runs: Sequence[Run], protocol: str, folds: int) -> None:
         self.runs = sorted(runs, key=lambda run: (run.key.seed, run.key.fold, run.hash))
         self.protocol, self.folds = protocol, folds
+        self.metric = self.runs[0].cohort.metric
         by_seed: dict[int, list[Run]] = {}
         for run in self.runs:
             by_seed.setdefault(run.key.seed, []).append(run)
@@ -47,7 +50,9 @@ class Group:
     def id(self) -> str:
         """Stable name: what the runs share."""
         key = self.runs[0].key
-        parts = (key.semantics, key.config_hash, key.data_hash, key.split, key.split_hash, self.protocol)
+        parts = [key.semantics, key.config_hash, key.data_hash, key.split, key.split_hash, self.protocol]
+        if self.metric != USUAL:
+            parts.append(self.metric)
         return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:12]
 
     @property
@@ -61,6 +66,10 @@ class Group:
     def tests(self) -> list[list[Metrics]]:
         """Metrics of the test sides, ``[seeds][folds]``, of the seeds that are complete."""
         return [[self.test(run) for run in runs] for runs in self.complete.values()]
+
+
+class Contradicted(UserError):
+    """A stored number that the stored predictions do not give."""
 
 
 @dataclass
@@ -91,22 +100,23 @@ def make_entry(
     """
     first, used = group.runs[0], group.used
     note = None if used else f"{group.folds_done} of {group.folds} folds done"
-    numbers, tallies = None, {}
+    numbers, tallies, contradicted = None, {}, False
     if used:
         try:
             tallies = _tallies(group, kept)
-            numbers = numbers_of(group.tests(), list(tallies.values()))
+            numbers = numbers_of(group.tests(), list(tallies.values()), group.metric)
         except UserError as error:
-            note, tallies = error.what, {}
+            note, tallies, contradicted = error.what, {}, isinstance(error, Contradicted)
         except ValueError as error:
             note, tallies = str(error), {}
     if numbers is not None and note is None:
-        note = defect(first.compat, numbers)
+        note = defect(first.compat, numbers, group.metric)
     confusion = np.sum([group.test(run).confusion for run in used or group.runs], axis=0)
     entry = Entry(
         id=group.id,
         rank=None,
         note=note,
+        contradicted=contradicted,
         model=describe_model(first.config, first.parameters),
         objective=describe_objective(first.config),
         numbers=numbers,
@@ -119,7 +129,7 @@ def make_entry(
         test_watched=any(_watched(run) for run in group.runs),
         test_reads=max(run.test_reads for run in group.runs),
         without_shared=score_without(list(tallies.values()), shared),
-        cycle_weighted=cycle_weighted(group.tests()) if numbers else None,
+        cycle_weighted=cycle_weighted(group.tests(), group.metric) if numbers else None,
         cost=cost_of(used or group.runs, max(1, len(group.complete))),
         pretraining=pretraining(first.config),
         compat=list(first.compat),
@@ -137,11 +147,11 @@ def make_entry(
     return Candidate(entry, first.config, [statistics.over_seeds(fold) for fold in zip(*of_seeds, strict=True)])
 
 
-def defect(compat: Sequence[str], numbers: Numbers) -> str | None:
+def defect(compat: Sequence[str], numbers: Numbers, metric: Metric) -> str | None:
     """Why a copy of a source system's defect is not ranked; None where there is none."""
     if not compat:
         return None
-    return f"copies a source system's defect ({', '.join(compat)}); Score {numbers.score.mean:.2f}"
+    return f"copies a source system's defect ({', '.join(compat)}); {LABELS[metric]} {numbers.score.mean:.2f}"
 
 
 def recall_of(confusion: np.ndarray) -> list[float | None]:
@@ -156,33 +166,37 @@ def cycles_of(folds: Sequence[Tally]) -> str:
 
 
 def _tallies(group: Group, kept: Kept) -> dict[int, list[Tally]]:
-    """Seed -> condensed predictions, a fold each, each checked against its stored Score.
+    """Seed -> condensed predictions, a fold each, each checked against its stored metrics.
 
     Raises:
-        UserError: predictions are missing, or do not give the stored Score.
+        UserError: predictions are missing.
+        Contradicted: they do not give the stored value.
         ValueError: the seeds were tested on different cycles.
     """
     found: dict[int, list[Tally]] = {}
     for seed, runs in group.complete.items():
         found[seed] = [kept.tally(run.hash, group.protocol) for run in runs]
         for run, one in zip(runs, found[seed], strict=True):
-            check_score(group.test(run).icbhi4.score, one, f"result {run.hash[:12]}")
+            check_score(group.test(run), one, f"result {run.hash[:12]}")
     if len({cycles_of(folds) for folds in found.values()}) > 1:
         raise ValueError("the seeds were tested on different cycles")
     return found
 
 
-def check_score(stored: float, one: Tally, of: str) -> None:
-    """Raises UserError where a stored Score is not that of the stored predictions."""
-    if abs(one.hits.score - stored) > TOLERANCE:
-        raise UserError(f"stored Score {stored:.2f} of {of} is {one.hits.score:.2f} by its predictions")
+def check_score(test: Metrics, one: Tally, of: str) -> None:
+    """Raises `Contradicted` where the stored value of the metric is not that of the stored predictions."""
+    metric, found = one.hits.metric, one.hits.score
+    stored = test.value(metric)
+    if abs(found - stored) > TOLERANCE:
+        raise Contradicted(f"stored {LABELS[metric]} {stored:.2f} of {of} is {found:.2f} by its predictions")
 
 
-def numbers_of(tests: Sequence[Sequence[Metrics]], tallies: Sequence[Sequence[Tally]]) -> Numbers:
+def numbers_of(tests: Sequence[Sequence[Metrics]], tallies: Sequence[Sequence[Tally]], metric: Metric) -> Numbers:
     """Point estimates: of the metrics, and of the condensed predictions where folds are put together.
 
     Args:
         tests, tallies: ``[seeds][folds]``.
+        metric: what the entry is ranked by.
 
     Raises:
         ValueError: a metric is not defined on the test side.
@@ -195,9 +209,9 @@ def numbers_of(tests: Sequence[Sequence[Metrics]], tallies: Sequence[Sequence[Ta
         return estimate(means) if means else None
 
     return Numbers(
-        score=_defined(over(lambda metrics: metrics.icbhi4.score)),
-        specificity=_defined(over(lambda metrics: metrics.icbhi4.specificity)),
-        sensitivity=_defined(over(lambda metrics: metrics.icbhi4.sensitivity)),
+        score=_defined(over(lambda metrics: metrics.value(metric))),
+        specificity=_defined(over(lambda metrics: metrics.score_for(metric).specificity)),
+        sensitivity=_defined(over(lambda metrics: metrics.score_for(metric).sensitivity)),
         icbhi2_score=_defined(over(lambda metrics: metrics.icbhi2.score)),
         icbhi2_sensitivity=_defined(over(lambda metrics: metrics.icbhi2.sensitivity)),
         uar=over(lambda metrics: metrics.uar),
@@ -209,7 +223,7 @@ def numbers_of(tests: Sequence[Sequence[Metrics]], tallies: Sequence[Sequence[Ta
 
 
 def pooled_score(seeds: Sequence[Sequence[Tally]]) -> Estimate | None:
-    """Score of all folds' predictions put together, over seeds; None for a split of one fold.
+    """The metric of all folds' predictions put together, over seeds; None for a split of one fold.
 
     Args:
         seeds: ``[seeds][folds]``.
@@ -220,7 +234,7 @@ def pooled_score(seeds: Sequence[Sequence[Tally]]) -> Estimate | None:
 
 
 def score_without(seeds: Sequence[Sequence[Tally]], shared: Sequence[str]) -> Estimate | None:
-    """Score without some patients, mean over folds, then over seeds; None where none of them was tested.
+    """The metric without some patients, mean over folds, then over seeds; None where none of them was tested.
 
     A fold of which nobody is left is left out.
     """
@@ -236,11 +250,11 @@ def score_without(seeds: Sequence[Sequence[Tally]], shared: Sequence[str]) -> Es
     return estimate(values) if values else None
 
 
-def cycle_weighted(seeds: Sequence[Sequence[Metrics]]) -> Estimate | None:
-    """Mean of the folds' Scores by their test cycles, then over seeds; None for a split of one fold."""
+def cycle_weighted(seeds: Sequence[Sequence[Metrics]], metric: Metric) -> Estimate | None:
+    """Mean of the folds' values by their test cycles, then over seeds; None for a split of one fold."""
     if not seeds or len(seeds[0]) == 1:
         return None
-    scores = np.array([[test.icbhi4.score for test in tests] for tests in seeds])
+    scores = np.array([[test.value(metric) for test in tests] for tests in seeds])
     cycles = np.array([[test.n for test in tests] for tests in seeds])
     return estimate(np.average(scores, axis=1, weights=cycles).tolist())
 
@@ -270,18 +284,38 @@ def _defined(found: Estimate | None) -> Estimate:
 
 
 def _seed_row(group: Group, seed: int, runs: Sequence[Run]) -> SeedRow:
-    tests = [group.test(run) for run in runs]
-    held_out = [run.protocols[group.protocol].validation for run in runs]
-    validation = [metrics.icbhi4.score for metrics in held_out if metrics is not None]
+    protocols = [run.protocols[group.protocol] for run in runs]
+    held_out = [protocol.validation for protocol in protocols]
+    epochs = [protocol.epoch for protocol in protocols]
+    return seed_row(seed, epochs, [protocol.test for protocol in protocols], held_out, group.metric)
+
+
+def seed_row(
+    seed: int, epochs: list[int], tests: Sequence[Metrics], held_out: Sequence[Metrics | None], metric: Metric
+) -> SeedRow:
+    """The row of one seed or of an ensemble, over all its folds; held-out patients count where all folds have some.
+
+    Args:
+        seed, epochs: as in the row.
+        tests, held_out: metrics of both sides, a fold each.
+        metric: what the entry is ranked by.
+    """
+
+    def over(value: Callable[[Metrics], float], of: Sequence[Metrics] = tests) -> float:
+        return statistics.mean_and_sd([value(metrics) for metrics in of])[0]
+
+    validation = [metrics for metrics in held_out if metrics is not None]
     return SeedRow(
         seed=seed,
-        epochs=[run.protocols[group.protocol].epoch for run in runs],
-        score=statistics.mean_and_sd([test.icbhi4.score for test in tests])[0],
-        specificity=statistics.mean_and_sd([test.icbhi4.specificity for test in tests])[0],
-        sensitivity=statistics.mean_and_sd([test.icbhi4.sensitivity for test in tests])[0],
-        icbhi2_score=statistics.mean_and_sd([test.icbhi2.score for test in tests])[0],
-        fold_scores=[test.icbhi4.score for test in tests],
-        validation_score=float(np.mean(validation)) if validation else None,
+        epochs=epochs,
+        score=over(lambda metrics: metrics.value(metric)),
+        specificity=over(lambda metrics: metrics.score_for(metric).specificity),
+        sensitivity=over(lambda metrics: metrics.score_for(metric).sensitivity),
+        icbhi2_score=over(lambda metrics: metrics.icbhi2.score),
+        fold_scores=[test.value(metric) for test in tests],
+        validation_score=over(lambda metrics: metrics.value(metric), validation)
+        if len(validation) == len(tests)
+        else None,
     )
 
 

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from feature_store.metrics import Metric
 from orchestrator.leaderboard.labels import differs
-from orchestrator.leaderboard.schema import ChampionChange, Curve, Entry, Reliability
+from orchestrator.leaderboard.measures import chance, heading
+from orchestrator.leaderboard.schema import ChampionChange, Curve, Entry, Reliability, Table
 
 FAMILIES = ("ast", "crnn", "cnn6", "cnn10", "mn")  # each has its colour in style.css
-CHANCE = 50.0  # Score of calling every cycle normal
 FOREST_ROWS = 12
 
 
@@ -53,13 +54,22 @@ class Mark:
 
 
 @dataclass(frozen=True)
+class Guess:
+    """A dashed line at what calling every cycle by one class gets: its place on the axis, percent, and its words."""
+
+    at: float
+    value: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Forest:
-    """Score with interval, an entry a row. `chance` is None where it lies off the axis."""
+    """The metric with its interval, an entry a row."""
 
     axis: Axis
     marks: tuple[Mark, ...]
     left_out: int
-    chance: float | None
+    guess: Guess | None
     leader_low: float | None
 
 
@@ -159,25 +169,35 @@ def short_count(count: float) -> str:
     return f"{count:.0f}"
 
 
-def forest(entries: Sequence[Entry]) -> Forest | None:
-    """Score and interval of the leading entries; None if there are fewer than two."""
-    shown = [entry for entry in entries if entry.numbers][:FOREST_ROWS]
+def guess(table: Table, axis: Axis) -> Guess | None:
+    """Where calling every cycle by one class lies; None where that is off the axis."""
+    found = chance(table.metric, table.entries[0].classes, table.entries[0].confusion)
+    if not axis.low <= found.value <= axis.high:
+        return None
+    return Guess(axis.place(found.value), f"{found.value:.3g}", found.text)
+
+
+def forest(table: Table) -> Forest | None:
+    """The metric and its interval of the leading entries; None if there are fewer than two."""
+    shown = table.entries[:FOREST_ROWS]
     if len(shown) < 2:
         return None
-    axis = linear_axis([CHANCE, *_extent(shown)])
+    lowest = chance(table.metric, shown[0].classes, shown[0].confusion).value
+    axis = linear_axis([lowest, *_extent(shown)])
     leader = shown[0].numbers
     return Forest(
         axis=axis,
         marks=tuple(mark_of(entry, axis) for entry in shown),
-        left_out=len(entries) - len(shown),
-        chance=axis.place(CHANCE),
+        left_out=len(table.entries) - len(shown),
+        guess=guess(table, axis),
         leader_low=axis.place(leader.score.low) if leader and leader.score.low is not None else None,
     )
 
 
-def curves(found: Sequence[Curve]) -> Curves | None:
-    """Validation Score by epoch; None where fewer than two epochs were recorded."""
-    return _curves("Score of the held-out patients by epoch", [(curve, curve.validation) for curve in found])
+def curves(found: Sequence[Curve], metric: Metric) -> Curves | None:
+    """The metric of the held-out patients by epoch; None where fewer than two epochs were recorded."""
+    name = f"{heading(metric)} of the held-out patients by epoch"
+    return _curves(name, [(curve, curve.validation) for curve in found])
 
 
 def losses(found: Sequence[Curve]) -> Curves | None:

@@ -20,12 +20,13 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from feature_store.errors import UserError
+from feature_store.metrics import Metric
 from feature_store.storage import LocalStorage
 from orchestrator.leaderboard.tallies import Tally, read_predictions, tally
 from workers.results import RESULT, FoldResult, ResultStore
 
 READERS = 8
-VERSION = 2  # of what is kept: another one is read anew
+VERSION = 3  # of what is kept: another one is read anew
 COLUMNS = ("name", "stamp", "result", "tallies")
 
 
@@ -53,6 +54,7 @@ class Kept:
         self._file = f"{place}.parquet"
         self._known = self._load()
         self._items: dict[str, _Item] = {}
+        self._metrics: dict[str, Metric] = {}
         self._tallies: dict[str, dict[str, Tally]] = {}
         self._failed: dict[str, UserError] = {}
         self._patients: dict[tuple[str, ...], tuple[str, ...]] = {}
@@ -68,19 +70,20 @@ class Kept:
         if item is not None and item.stamp == stamp:
             with contextlib.suppress(ValidationError):  # kept by another version: read anew
                 found = FoldResult.model_validate_json(item.result)
-                self._items[name] = item
+                self._items[name], self._metrics[name] = item, found.data.metric
                 return found
         result = self.results.get(name)
         if result is None:
             return None
         result = result.model_copy(update={"epochs": []})
+        self._metrics[name] = result.data.metric
         if self._storage:
             self._items[name] = _Item(stamp, result.model_dump_json(by_alias=True))
             self._changed = True
         return result
 
     def read_ahead(self, names: Iterable[str]) -> None:
-        """Read the predictions of several results at once: over a network they would take their time one by one."""
+        """Read the predictions of results that were read, several at once: one by one a network would take its time."""
 
         def read(name: str) -> tuple[str, dict[str, Tally] | UserError]:
             try:
@@ -97,7 +100,7 @@ class Kept:
                     self._tallies[name] = {key: self._shared(one) for key, one in found.items()}
 
     def tally(self, name: str, protocol: str) -> Tally:
-        """The condensed predictions of a result.
+        """The predictions of a result that was read, condensed to what its own metric needs.
 
         Raises:
             UserError: the result lacks its predictions, or those of this protocol.
@@ -132,7 +135,10 @@ class Kept:
         if item is not None and item.tallies is not None:
             with contextlib.suppress(KeyError, TypeError, ValueError):  # kept by another version: read anew
                 return {protocol: Tally.of_dict(content) for protocol, content in json.loads(item.tallies).items()}
-        found = {protocol: tally(rows) for protocol, rows in read_predictions(self.results, name).items()}
+        found = {
+            protocol: tally(rows, self._metrics[name])
+            for protocol, rows in read_predictions(self.results, name).items()
+        }
         if item is not None:
             item.tallies = json.dumps({protocol: one.to_dict() for protocol, one in found.items()})
             self._changed = True

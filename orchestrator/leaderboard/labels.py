@@ -9,8 +9,25 @@ from typing import Any
 
 from orchestrator.leaderboard.schema import Entry, Model, Objective, SearchRow
 
-FAMILIES = {"cnn6": "CNN6", "cnn10": "CNN10", "cnn14": "CNN14", "crnn": "CRNN", "ast": "AST", "ssast": "SSAST"}
-OBJECTIVES = {"ce": "Cross entropy", "patchmix": "Patch-Mix", "patchmix_cl": "Patch-Mix CL"}
+FAMILIES = {
+    "cnn6": "CNN6",
+    "cnn8": "CNN8",
+    "cnn10": "CNN10",
+    "cnn14": "CNN14",
+    "crnn": "CRNN",
+    "ast": "AST",
+    "ssast": "SSAST",
+    "vgg": "VGG",
+    "cycleguardian": "CycleGuardian",
+    "voice_cnn": "Voice CNN",
+}
+OBJECTIVES = {
+    "ce": "Cross entropy",
+    "patchmix": "Patch-Mix",
+    "patchmix_cl": "Patch-Mix CL",
+    "cutmix_mixup": "CutMix and mixup",
+    "cycleguardian": "CycleGuardian",
+}
 SYMBOLS = {"alpha": "α", "tau": "τ", "mix_beta": "β", "class_weights": "weights", "label_smoothing": "smoothing"}
 PRETRAINED = {  # name of a published file of weights -> what it was trained on, as its authors say
     r"audioset_\d+_\d+_": "ImageNet + AudioSet",

@@ -10,7 +10,9 @@ from typing import Any
 import jinja2
 import yaml
 
-from orchestrator.leaderboard import figures, labels, pareto, tabular
+from feature_store.metrics import LABELS, MEANINGS
+from orchestrator.leaderboard import figures, labels, measures, pareto, tabular
+from orchestrator.leaderboard.published import DATASET
 from orchestrator.leaderboard.schema import Board, Entry, EntryDetail, Leaderboard, Slice, Table
 
 FIRST_ROWS = 20  # that stand in the page itself; a script draws the others
@@ -29,7 +31,7 @@ BREAKDOWNS = {
     "age_group": "age group",
     "patient": "patient",
 }
-SPLIT_NOTES = {
+SPLIT_NOTES = {  # of the ICBHI database
     "official": "the challenge's split by recordings: 539 for training, 381 for testing",
     "official-no-overlap": "the official split without the training recordings of patients 156 and 218",
     "official-patient-test": "whole patients on the test side: 2,873 test cycles",
@@ -54,6 +56,7 @@ def index_page(leaderboard: Leaderboard) -> str:
             scripts=_scripts("index", DATA),
             first_rows=FIRST_ROWS,
             options=_options(leaderboard),
+            metrics=measures.metrics(leaderboard),
             histories=figures.champions(leaderboard.champions),
             forest=figures.forest,
             pareto=pareto.plots,
@@ -75,6 +78,7 @@ def entry_page(
     names: Mapping[str, str],
     rival: str | None,
     pictures: Mapping[str, str],
+    config: str = "",
     run: str | None = None,
 ) -> str:
     """``entries/<id>.html``.
@@ -85,6 +89,7 @@ def entry_page(
         names: labels of the entries that it names, by id.
         rival: whom it offers to be compared with.
         pictures: path of a spectrogram by cycle, as far as there are any.
+        config: what was trained as YAML; empty for an ensemble.
         run: address of its MLflow run.
     """
     return (
@@ -101,9 +106,9 @@ def entry_page(
             rival=rival,
             pictures=pictures,
             run=run,
-            config_text=config_text(detail.config) if entry.kind == "model" else "",
+            config_text=config,
             reproduce=reproduce(board, entry),
-            curve=figures.curves(detail.curves),
+            curve=figures.curves(detail.curves, table.metric),
             loss=figures.losses(detail.curves),
             calibration=figures.reliability(detail.reliability) if detail.reliability else None,
             breakdown_names=BREAKDOWNS,
@@ -161,7 +166,14 @@ def _environment() -> jinja2.Environment:
         title=tabular.title,
     )
     environment.globals.update(
-        protocol_names=tabular.PROTOCOL_NAMES, protocol_notes=tabular.PROTOCOL_NOTES, split_notes=SPLIT_NOTES
+        protocol_names=tabular.PROTOCOL_NAMES,
+        protocol_notes=tabular.PROTOCOL_NOTES,
+        split_note=lambda data: SPLIT_NOTES.get(data.split) if data.dataset == DATASET else None,
+        metric_name=LABELS.__getitem__,
+        metric_meaning=MEANINGS.__getitem__,
+        heading=measures.heading,
+        has_rates=measures.has_rates,
+        measures=measures.measures,
     )
     return environment
 

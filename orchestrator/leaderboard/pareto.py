@@ -1,23 +1,24 @@
-"""Score against cost: where each entry lies, and the front of those that none beats at their cost or below."""
+"""The metric against cost: where each entry lies, and the front of those that none beats at their cost or below."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.leaderboard.figures import (
-    CHANCE,
     Axis,
+    Guess,
     Mark,
     colour,
+    guess,
     linear_axis,
     log_axis,
     mark_of,
     short_count,
     staircase,
 )
-from orchestrator.leaderboard.schema import Entry
+from orchestrator.leaderboard.schema import Entry, Table
 
 POINTS = 300  # beside the front
 LABEL_WIDTH, LABEL_HEIGHT = 24.0, 7.0  # room that a label takes, percent
@@ -36,15 +37,16 @@ class Cost:
 COSTS = (
     Cost("minutes", "training minutes", lambda entry: entry.cost.train_minutes, lambda value: f"{value:.3g} min"),
     Cost("gpu_hours", "GPU hours", lambda entry: entry.cost.gpu_hours, lambda value: f"{value:.3g} GPU h"),
-    Cost("parameters", "parameters", lambda entry: entry.model.parameters, lambda value: short_count(value)),
+    Cost("parameters", "parameters", lambda entry: entry.model.parameters, short_count),
 )
 
 
 @dataclass(frozen=True)
 class Pareto:
-    """Score against one cost on a logarithmic axis.
+    """The metric against one cost on a logarithmic axis.
 
     Attributes:
+        families: (colour, names), as the legend has them.
         steps: (x, y, x', y') of the front's lines, percent, y from below.
         marks: by rising cost; `front` of a mark says that it is on the front.
         left_out: entries that are not drawn, all of them beaten.
@@ -56,24 +58,19 @@ class Pareto:
     marks: tuple[Mark, ...]
     steps: tuple[tuple[float, float, float, float], ...]
     families: tuple[tuple[str, str], ...]
-    chance: float | None
+    guess: Guess | None
     left_out: int
 
 
-def plots(entries: Sequence[Entry]) -> list[Pareto]:
-    """A plot for each cost in which the entries differ."""
-    found = (pareto(entries, cost) for cost in COSTS)
+def plots(table: Table) -> list[Pareto]:
+    """A plot for each cost in which the ranked entries differ."""
+    found = (pareto(table, cost) for cost in COSTS)
     return [plot for plot in found if plot is not None]
 
 
-def pareto(entries: Sequence[Entry], cost: Cost) -> Pareto | None:
-    """The plot for one cost; None if fewer than two entries have it, or all the same.
-
-    Args:
-        entries: ranked, best first.
-        cost: what to count.
-    """
-    scored = [(cost.of(entry), entry) for entry in entries if entry.numbers]
+def pareto(table: Table, cost: Cost) -> Pareto | None:
+    """The plot for one cost; None if fewer than two entries have it, or all the same."""
+    scored = [(cost.of(entry), entry) for entry in table.entries]
     known = [(value, entry) for value, entry in scored if value is not None and value > 0]
     if len({value for value, _ in known}) < 2:
         return None
@@ -81,21 +78,20 @@ def pareto(entries: Sequence[Entry], cost: Cost) -> Pareto | None:
     others = [pair for pair in known if pair[1].id not in best][:POINTS]
     shown = [*others, *(pair for pair in known if pair[1].id in best)]
     shown.sort(key=lambda pair: (pair[0], _score(pair[1]), pair[1].id))
-    x = log_axis([value for value, _ in shown], cost.text if cost.key != "parameters" else short_count)
+    x = log_axis([value for value, _ in shown], cost.text)
     y = linear_axis(_extent([entry for _, entry in shown]))
     marks: list[Mark] = []
     for value, entry in shown:
         mark = mark_of(entry, y, x.place(math.log10(value)), extra=cost.text(value), front=entry.id in best)
         marks.append(_labelled(mark, marks) if mark.front else mark)
-    families = {colour(entry.model.family): entry.model.label.split(" ")[0].rstrip(",") for _, entry in shown}
     return Pareto(
         cost=cost,
         x=x,
         y=y,
         marks=tuple(marks),
         steps=staircase([(mark.x, mark.at) for mark in marks if mark.front]),
-        families=tuple(sorted(families.items())),
-        chance=y.place(CHANCE) if y.low <= CHANCE <= y.high else None,
+        families=_families([entry for _, entry in shown]),
+        guess=guess(table, y),
         left_out=len(known) - len(shown),
     )
 
@@ -110,13 +106,21 @@ def front(known: Sequence[tuple[float, Entry]]) -> set[str]:
     return found
 
 
+def _families(entries: Sequence[Entry]) -> tuple[tuple[str, str], ...]:
+    """Colour and names of the families that have it."""
+    names: dict[str, set[str]] = {}
+    for entry in entries:
+        names.setdefault(colour(entry.model.family), set()).add(entry.model.label.split(" ")[0].rstrip(","))
+    return tuple((key, ", ".join(sorted(found))) for key, found in sorted(names.items()))
+
+
 def _score(entry: Entry) -> float:
     assert entry.numbers is not None
     return entry.numbers.score.mean
 
 
 def _extent(entries: Sequence[Entry]) -> list[float]:
-    """All Scores, and the ends of the leader's interval."""
+    """The lowest and the highest value, with a margin."""
     values = [_score(entry) for entry in entries]
     return [min(values) - 0.5, max(values) + 0.5]
 
@@ -134,7 +138,7 @@ def _labelled(mark: Mark, placed: Sequence[Mark]) -> Mark:
             for other in placed
         )
         if clear:
-            return Mark(**{**vars(mark), "label_side": side})
+            return replace(mark, label_side=side)
     return mark
 
 

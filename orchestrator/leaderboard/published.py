@@ -6,10 +6,12 @@ import csv
 import io
 from importlib import resources
 
+from feature_store.metrics import Metric
 from orchestrator.leaderboard.schema import Published
 
 FILE = "published_results.csv"
 DATASET = "icbhi"
+METRICS = frozenset({"icbhi4", "icbhi2"})  # of which a board ranked by one shows the other as well
 FLAGS: dict[str, dict[str, str]] = {
     "selection": {
         "test_best": "the epoch was chosen on the test side, which flatters the Score by about 2 points",
@@ -34,6 +36,11 @@ FLAGS: dict[str, dict[str, str]] = {
         "disputed": "contradicted by a reconstruction or by its own code; the note says how",
     },
 }
+
+
+def comparable(dataset: str, metric: Metric) -> bool:
+    """Whether the published results may be read beside a board: they are of its corpus and of its metric."""
+    return dataset == DATASET and metric in METRICS
 
 
 def published_results() -> list[Published]:

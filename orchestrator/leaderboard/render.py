@@ -103,12 +103,14 @@ class _EntryWriter:
         total = len(wanted)
         for detail in self.details.documents(known):
             board, table, entry, made_of = wanted.pop(detail.id)
-            self._write_data(entry, detail)
-            self._write_page(board, table, entry, detail, made_of)
+            config = pages.config_text(detail.config) if entry.kind == "model" else ""
+            self._write_data(detail, config)
+            self._write_page(board, table, entry, detail, config, made_of)
             progress(f"{total - len(wanted):,} of {total:,} new pages")
         for board, table, entry, made_of in wanted.values():
             detail = EntryDetail.model_validate_json(self.folder.read(f"entries/{entry.id}.json"))
-            self._write_page(board, table, entry, detail, made_of)
+            config = self.folder.read(f"entries/{entry.id}.yaml").decode() if entry.kind == "model" else ""
+            self._write_page(board, table, entry, detail, config, made_of)
 
     def _made_of(self, board: Board, table: Table, entry: Entry, digest: str) -> str:
         """Digest of all that the page shows."""
@@ -122,17 +124,19 @@ class _EntryWriter:
         others += [entry.difference.other] if entry.difference else []
         return {other: self.names[other] for other in others if other in self.names}
 
-    def _write_data(self, entry: Entry, detail: EntryDetail) -> None:
+    def _write_data(self, detail: EntryDetail, config: str) -> None:
         """The entry's document, the same for a comparison, and its config."""
-        base = f"entries/{entry.id}"
+        base = f"entries/{detail.id}"
         files = {f"{base}.js": compact.entry_script(detail)}
-        if entry.kind == "model":
-            files[f"{base}.yaml"] = pages.config_text(detail.config)
+        if config:
+            files[f"{base}.yaml"] = config
         for name, content in files.items():
             self.folder.put(name, content)
         self.folder.put(f"{base}.json", to_entry_json(detail), made_of=detail.digest, uses=list(files))
 
-    def _write_page(self, board: Board, table: Table, entry: Entry, detail: EntryDetail, made_of: str) -> None:
+    def _write_page(
+        self, board: Board, table: Table, entry: Entry, detail: EntryDetail, config: str, made_of: str
+    ) -> None:
         pictures = self._pictures(board, entry, detail)
         page = pages.entry_page(
             board,
@@ -142,10 +146,11 @@ class _EntryWriter:
             names=self._names(table, entry),
             rival=pages.rival(table, entry),
             pictures=pictures,
+            config=config,
             run=self.runs.get(entry.config_hash),
         )
         base = f"entries/{entry.id}"
-        beside = [f"{base}.json", f"{base}.js", *([f"{base}.yaml"] if entry.kind == "model" else [])]
+        beside = [f"{base}.json", f"{base}.js", *([f"{base}.yaml"] if config else [])]
         self.folder.put(f"{base}.html", page, made_of=made_of, uses=[*beside, *pictures.values()])
 
     def write_cycles(self, board: Board) -> None:

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from feature_store.errors import UserError
+from feature_store.metrics import Metric
 from orchestrator.leaderboard.kept import READERS, Kept
 from orchestrator.leaderboard.labels import describe_model, describe_objective
 from orchestrator.leaderboard.schema import Problem
 from workers.results import FoldKey, FoldResult, ProtocolResult, Provenance, ResultStore
 
+NUMBERS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
+
 
 @dataclass(frozen=True)
 class Cohort:
-    """What two runs must share to stand on one board: the same cycles for training and test, of the same data."""
+    """What two runs must share to stand on one board: the same data, cycles for training and test, and metric."""
 
     dataset: str
     task: str
@@ -25,6 +28,7 @@ class Cohort:
     synthetic: bool
     recordings: int
     recordings_listed: int
+    metric: Metric
 
     @property
     def inner(self) -> bool:
@@ -48,7 +52,7 @@ def split_folds(split: str) -> int:
     k = inner_folds(split)
     if k is not None:
         return k * split_folds(split.rpartition("-inner")[0])
-    return 5 if split == "five-fold" else 1
+    return NUMBERS.get(split.removesuffix("-fold"), 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,7 @@ class Run:
             data.synthetic,
             data.recordings,
             data.recordings_listed,
+            data.metric,
         )
         return cls(
             hash=result.hash,

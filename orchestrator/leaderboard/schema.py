@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from feature_store.metrics import USUAL, Metric
 from orchestrator.leaderboard.schema_detail import (
     SCHEMA,
     BoardDetail,
@@ -79,6 +80,7 @@ class Table(Item):
 
     protocol: str = Field(description="`validation`, `last` or `test_best`: how the epoch was chosen")
     honest: bool = Field(description="the test side had no part in the choice")
+    metric: Metric = Field(default=USUAL, description="what it is ranked by, and what `score` is in it")
     entries: list[Entry] = Field(description="ranked, best first")
     incomplete: list[Entry] = Field(description="not ranked; `note` says why")
 
@@ -104,7 +106,7 @@ class Data(Item):
 
 
 class Board(Item):
-    """One dataset, task and split."""
+    """One dataset, task and split, ranked by one metric."""
 
     id: str = Field(description="also its anchor on the page, and the name of its document")
     data: Data = Field(description="what its entries were trained and tested on")
@@ -122,11 +124,11 @@ class SearchRow(Item):
     differs: dict[str, Any] = Field(
         default_factory=dict, description="config keys that tell it from rows of the same model and objective"
     )
-    score: float = Field(description="mean over folds, then seeds, of the held-out Score")
+    score: float = Field(description="the table's metric on the held-out patients, mean over folds, then seeds")
     score_sd: float | None = Field(default=None, description="standard deviation over folds")
     pooled_score: float | None = Field(default=None, description="of all folds put together; null without predictions")
     specificity: float = Field(description="mean over folds, then seeds")
-    sensitivity: float = Field(description="mean over folds, then seeds")
+    sensitivity: float = Field(description="as in `Numbers`, mean over folds, then seeds")
     folds: int = Field(description="of the split")
     folds_done: int = Field(description="fewest over the seeds begun")
     seeds: int = Field(description="how many")
@@ -140,6 +142,7 @@ class SearchTable(Item):
     id: str = Field(description="its anchor on the page")
     data: Data = Field(description="what it was searched on")
     protocol: str = Field(description="`validation` or `last`")
+    metric: Metric = Field(default=USUAL, description="what `score` is in it")
     trials: int = Field(description="how many configs")
     complete: int = Field(description="how many of them have all folds")
     warnings: list[str] = Field(description="what a reader must know before any number")
@@ -206,7 +209,7 @@ class Leaderboard(Item):
     results: int = Field(description="how many fold runs were read")
     bootstrap: Bootstrap = Field(description="how the intervals were made")
     problems: list[Problem] = Field(description="results that are left out")
-    boards: list[Board] = Field(description="one a dataset, task, split and extent of the data")
+    boards: list[Board] = Field(description="one a dataset, task, split, extent of the data and metric")
     search: list[SearchTable] = Field(description="the search's cross-validation, apart from the boards")
     published: list[Published] = Field(
         description="results as papers state them; empty where no result is on their corpus"

@@ -17,7 +17,9 @@ class Curve(Item):
     seed: int = Field(description="of the training")
     fold: int = Field(description="of the training")
     chosen: int = Field(description="epoch that the protocol chose, from 1")
-    validation: list[float | None] = Field(description="Score of the held-out patients")
+    validation: list[float | None] = Field(
+        description="the table's metric on the held-out patients, as the training recorded it"
+    )
     train_loss: list[float | None] = Field(description="mean over the epoch")
 
 
@@ -27,12 +29,18 @@ class Slice(Item):
     name: str = Field(description="of the class, device, location...")
     cycles: int = Field(description="of one seed")
     patients: int = Field(description="with a cycle in it")
-    score: float | None = Field(default=None, description="of these cycles; null where a rate is")
-    specificity: float | None = Field(default=None, description="of these cycles")
-    sensitivity: float | None = Field(default=None, description="of these cycles")
+    score: float | None = Field(
+        default=None, description="the table's metric on these cycles; null where it lacks normal or abnormal ones"
+    )
+    specificity: float | None = Field(
+        default=None, description="of these cycles, where the metric is made of Sp and Se"
+    )
+    sensitivity: float | None = Field(
+        default=None, description="of these cycles, where the metric is made of Sp and Se"
+    )
     recall: float | None = Field(default=None, description="of a class; null for the other breakdowns")
-    low: float | None = Field(default=None, description="2.5 % of a bootstrap over patients, of the Score or recall")
-    high: float | None = Field(default=None, description="97.5 % of a bootstrap over patients, of the Score or recall")
+    low: float | None = Field(default=None, description="2.5 % of a bootstrap over patients, of the score or recall")
+    high: float | None = Field(default=None, description="97.5 % of a bootstrap over patients, of the score or recall")
 
 
 class ReliabilityBin(Item):
@@ -85,7 +93,8 @@ class EntryDetail(Item):
     hits: list[list[list[float]]] = Field(
         default_factory=list,
         description="[fold][patient][4]: normal cycles hit, normal cycles, abnormal cycles hit, abnormal cycles; mean "
-        "over seeds. The Score is the mean over folds of 50 (sum0 / sum1 + sum2 / sum3)",
+        "over seeds. The Score is the mean over folds of 50 (sum0 / sum1 + sum2 / sum3). By accuracy [2]: cycles hit, "
+        "cycles; by uar the same two for every class; by sprsound the four for every seed",
     )
     predicted: str = Field(
         default="", description="a character a cycle: class number in base 36, by the mean probability over seeds"

@@ -25,16 +25,18 @@ class Estimate(Item):
 class Numbers(Item):
     """The metrics of an entry: mean over folds, then over seeds."""
 
-    score: Estimate = Field(description="icbhi4: an abnormal cycle counts only with its exact class")
+    score: Estimate = Field(description="the table's `metric`")
     specificity: Estimate = Field(description="share of normal cycles called normal")
-    sensitivity: Estimate = Field(description="share of abnormal cycles called by their exact class")
+    sensitivity: Estimate = Field(
+        description="share of abnormal cycles called by their exact class; for metric icbhi2 by any abnormal one"
+    )
     icbhi2_score: Estimate = Field(description="icbhi2: any abnormal class counts")
     icbhi2_sensitivity: Estimate = Field(description="share of abnormal cycles called by any abnormal class")
     uar: Estimate | None = Field(default=None, description="unweighted average recall")
     auroc: Estimate | None = Field(default=None, description="one against the rest, averaged over classes")
     accuracy: Estimate = Field(description="share of cycles called by their class")
     ece: Estimate | None = Field(default=None, description="expected calibration error, percent points")
-    pooled_score: Estimate | None = Field(default=None, description="out-of-fold Score; only where folds > 1")
+    pooled_score: Estimate | None = Field(default=None, description="`score` out of fold; only where folds > 1")
 
 
 class SeedRow(Item):
@@ -42,12 +44,14 @@ class SeedRow(Item):
 
     seed: int = Field(description="of initialisation, data order, mixing and the held-out patients")
     epochs: list[int] = Field(description="chosen epoch, a fold each; empty for an ensemble")
-    score: float = Field(description="mean over folds")
+    score: float = Field(description="the table's metric, mean over folds")
     specificity: float = Field(description="mean over folds")
     sensitivity: float = Field(description="mean over folds")
     icbhi2_score: float = Field(description="mean over folds")
-    fold_scores: list[float] = Field(description="Score, a fold each")
-    validation_score: float | None = Field(default=None, description="of the held-out patients, mean over folds")
+    fold_scores: list[float] = Field(description="`score`, a fold each")
+    validation_score: float | None = Field(
+        default=None, description="`score` of the held-out patients, mean over folds"
+    )
 
 
 class Model(Item):
@@ -88,10 +92,10 @@ class Registered(Item):
 
 
 class Difference(Item):
-    """A paired comparison with another entry of the table: both Scores over the same resamples of patients."""
+    """A paired comparison with another entry of the table: both values over the same resamples of patients."""
 
     other: str = Field(description="id of the entry that it is compared with")
-    mean: float = Field(description="own Score minus the other's")
+    mean: float = Field(description="own `score` minus the other's")
     low: float | None = Field(default=None, description="2.5 % of the resamples' differences")
     high: float | None = Field(default=None, description="97.5 % of the resamples' differences")
     p: float | None = Field(default=None, description="two-sided: twice the smaller share of resamples beyond 0")
@@ -132,6 +136,7 @@ class Entry(Item):
         default=None, description="the comparison that decided its group: with its own leader, or with the one before"
     )
     note: str | None = Field(default=None, description="why the entry is not ranked")
+    contradicted: bool = Field(default=False, description="a stored number is not what the stored predictions give")
     model: Model = Field(description="what was trained")
     objective: Objective = Field(description="what was minimised")
     differs: dict[str, Any] = Field(
@@ -150,10 +155,10 @@ class Entry(Item):
     test_watched: bool = Field(description="the test side was scored after every epoch")
     test_reads: int = Field(description="most reads of the test side by one training")
     without_shared: Estimate | None = Field(
-        default=None, description="Score without the patients on both sides of the split; null where there are none"
+        default=None, description="`score` without the patients on both sides of the split; null where there are none"
     )
     cycle_weighted: Estimate | None = Field(
-        default=None, description="Score of the folds weighted by their cycles; only where folds > 1"
+        default=None, description="`score` of the folds weighted by their cycles; only where folds > 1"
     )
     cost: Cost = Field(description="of the training")
     pretraining: str | None = Field(default=None, description="corpora of the pretrained weights; null: from scratch")

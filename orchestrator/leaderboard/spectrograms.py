@@ -70,12 +70,12 @@ def picture(values: np.ndarray) -> bytes:
     """A PNG of ``WIDTH`` x ``HEIGHT`` pixels in `LEVELS` colours.
 
     Args:
-        values: ``[frames, bins]``, or ``[copies, frames, bins]``, of which the first is the cycle itself. The scale
-            reaches from the 2nd to the 99.5th percentile of this cycle.
+        values: ``[copies, maps, frames, bins]``, or without either of the first two. The first copy is the cycle
+            itself; of several maps the first is drawn. The scale reaches from its 2nd to its 99.5th percentile.
     """
     from PIL import Image
 
-    frames = np.asarray(values if values.ndim == 2 else values[0], np.float32)
+    frames = np.asarray(values.reshape(-1, *values.shape[-2:])[0], np.float32)
     low, high = np.percentile(frames, [2.0, 99.5])
     level = np.clip((frames - low) / max(float(high - low), 1e-9), 0.0, 1.0) * (LEVELS - 1)
     image = Image.fromarray(np.flipud(level.T).astype(np.float32))

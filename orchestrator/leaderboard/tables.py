@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from feature_store.metrics import Metric
 from orchestrator.leaderboard import statistics
 from orchestrator.leaderboard.cohorts import grouped
 from orchestrator.leaderboard.entries import Candidate
@@ -16,7 +17,9 @@ from orchestrator.leaderboard.schema import HONEST, Difference, Entry, Estimate,
 AT_ONCE = 500  # entries whose resamples are in memory together, where no rank needs all of them
 
 
-def make_table(protocol: str, candidates: Sequence[Candidate], shared: Sequence[str], resamples: int) -> Table:
+def make_table(
+    protocol: str, metric: Metric, candidates: Sequence[Candidate], shared: Sequence[str], resamples: int
+) -> Table:
     """Rank what is complete; say of the others why they are not ranked."""
     _note_other_cycles(candidates)
     ranked = [one for one in candidates if one.entry.numbers is not None and one.entry.note is None]
@@ -38,6 +41,7 @@ def make_table(protocol: str, candidates: Sequence[Candidate], shared: Sequence[
     return Table(
         protocol=protocol,
         honest=protocol in HONEST,
+        metric=metric,
         entries=[one.entry for one in ranked],
         incomplete=[one.entry for one in incomplete],
     )
@@ -69,9 +73,9 @@ def _rank(ranked: Sequence[Candidate], resamples: int) -> None:
 
 
 def _intervals(estimates: Sequence[tuple[Estimate, Sequence[statistics.PatientHits]]], resamples: int) -> None:
-    """Fill in the intervals of Scores that are not ranked; of those without a patient there is none."""
+    """Fill in the intervals of what is not ranked; without a patient there is none."""
     there = [(found, folds) for found, folds in estimates if folds and all(fold.patients for fold in folds)]
-    alike = grouped(there, lambda item: tuple((f.patients, (f.counts[:, 1::2] // f.seeds).tobytes()) for f in item[1]))
+    alike = grouped(there, lambda item: tuple((f.patients, f.cycles.tobytes()) for f in item[1]))
     for same in alike.values():
         for start in range(0, len(same), AT_ONCE):
             part = same[start : start + AT_ONCE]

@@ -7,8 +7,10 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from feature_store.metrics import LABELS, MEANINGS, USUAL, Metric
 from orchestrator.leaderboard.figures import short_count
 from orchestrator.leaderboard.labels import settings
+from orchestrator.leaderboard.measures import has_rates, heading, mean_of, measures, metrics
 from orchestrator.leaderboard.schema import Board, Entry, Estimate, Leaderboard, SearchRow, SearchTable, Table
 
 PROTOCOL_NAMES = {
@@ -24,15 +26,15 @@ PROTOCOL_NOTES = {
 }
 # fmt: off
 COLUMNS = [
-    "dataset", "task", "split", "protocol", "honest", "id", "rank", "rank_low", "rank_high", "group", "tied_with",
-    "difference", "difference_low", "difference_high", "difference_p", "status", "kind", "members", "model_family",
-    "model", "objective", "score", "score_sd", "score_low", "score_high", "specificity", "specificity_sd",
-    "sensitivity", "sensitivity_sd", "icbhi2_score", "icbhi2_sensitivity", "uar", "auroc", "accuracy", "ece",
-    "pooled_score", "cycle_weighted_score", "without_shared_score", "without_shared_low", "without_shared_high",
-    "folds", "folds_done", "seeds", "pretrained", "pretraining", "extra_data", "parameters", "feature_id",
-    "training_minutes", "gpu_hours", "device", "energy_kwh", "test_watched", "test_reads", "synthetic", "recordings",
-    "recordings_listed", "test_cycles", "test_patients", "config_hash", "data_hash", "split_hash", "semantics",
-    "git_commit", "lungtune", "registered_name", "registered_version", "registered_alias", "note",
+    "dataset", "task", "split", "protocol", "honest", "metric", "id", "rank", "rank_low", "rank_high", "group",
+    "tied_with", "difference", "difference_low", "difference_high", "difference_p", "status", "kind", "members",
+    "model_family", "model", "objective", "score", "score_sd", "score_low", "score_high", "specificity",
+    "specificity_sd", "sensitivity", "sensitivity_sd", "icbhi2_score", "icbhi2_sensitivity", "uar", "auroc",
+    "accuracy", "ece", "pooled_score", "cycle_weighted_score", "without_shared_score", "without_shared_low",
+    "without_shared_high", "folds", "folds_done", "seeds", "pretrained", "pretraining", "extra_data", "parameters",
+    "feature_id", "training_minutes", "gpu_hours", "device", "energy_kwh", "test_watched", "test_reads", "synthetic",
+    "recordings", "recordings_listed", "test_cycles", "test_patients", "config_hash", "data_hash", "split_hash",
+    "semantics", "git_commit", "lungtune", "registered_name", "registered_version", "registered_alias", "note",
 ]
 # fmt: on
 
@@ -57,6 +59,7 @@ def _record(board: Board, table: Table, entry: Entry) -> dict[str, Any]:
         "split": data.split,
         "protocol": table.protocol,
         "honest": table.honest,
+        "metric": table.metric,
         "id": entry.id,
         "rank": entry.rank,
         "rank_low": entry.rank_low,
@@ -105,7 +108,7 @@ def _record(board: Board, table: Table, entry: Entry) -> dict[str, Any]:
         record |= {"specificity": numbers.specificity.mean, "specificity_sd": numbers.specificity.sd}
         record |= {"sensitivity": numbers.sensitivity.mean, "sensitivity_sd": numbers.sensitivity.sd}
         record |= {"icbhi2_score": numbers.icbhi2_score.mean, "icbhi2_sensitivity": numbers.icbhi2_sensitivity.mean}
-        record |= {key: _mean(getattr(numbers, key)) for key in ("uar", "auroc", "accuracy", "ece", "pooled_score")}
+        record |= {key: mean_of(getattr(numbers, key)) for key in ("uar", "auroc", "accuracy", "ece", "pooled_score")}
     if entry.difference:
         found = entry.difference
         record |= {"difference": found.mean, "difference_low": found.low, "difference_high": found.high}
@@ -113,12 +116,8 @@ def _record(board: Board, table: Table, entry: Entry) -> dict[str, Any]:
     if entry.without_shared:
         rest = entry.without_shared
         record |= {"without_shared_score": rest.mean, "without_shared_low": rest.low, "without_shared_high": rest.high}
-    record["cycle_weighted_score"] = _mean(entry.cycle_weighted)
+    record["cycle_weighted_score"] = mean_of(entry.cycle_weighted)
     return record
-
-
-def _mean(estimate: Estimate | None) -> float | None:
-    return estimate.mean if estimate else None
 
 
 def _cell(value: Any) -> str:
@@ -135,7 +134,7 @@ def to_markdown(leaderboard: Leaderboard) -> str:
         "# lungtune leaderboard",
         "",
         f"Generated {leaderboard.generated} by lungtune {leaderboard.lungtune} from {leaderboard.results} fold runs. "
-        f"Score = (Sp + Se) / 2 in percent; in brackets its 95 % interval by a bootstrap over patients "
+        f"{_defined(leaderboard)} in percent; in brackets its 95 % interval by a bootstrap over patients "
         f"({leaderboard.bootstrap.resamples:,} resamples); ± is the deviation over seeds. "
         "Behind the rank stands its 95 % interval over the same resamples. Entries of one group are tied: their paired "
         "difference to the group's first does not exclude 0.",
@@ -145,7 +144,7 @@ def to_markdown(leaderboard: Leaderboard) -> str:
         lines += [f"## {title(board.data)}", "", *(f"> **{warning}**\n" for warning in board.warnings)]
         for table in board.tables:
             lines += [f"### {PROTOCOL_NAMES[table.protocol]}", "", PROTOCOL_NOTES[table.protocol], ""]
-            lines += [*_ranked(table), *_incomplete(table.incomplete)]
+            lines += [*_ranked(table, board.data.classes), *_incomplete(table.incomplete)]
     for search in leaderboard.search:
         lines += [*_search(search)]
     if not leaderboard.boards and not leaderboard.search:
@@ -160,8 +159,15 @@ def title(data: Any) -> str:
     return f"{data.dataset} · {data.task} · {data.split}"
 
 
-def _ranked(table: Table) -> Iterator[str]:
-    head = ["Rank", "Group", "Model", "Objective", "Score [95 %]", "Sp", "Se", "icbhi2"]
+def _defined(leaderboard: Leaderboard) -> str:
+    """What is ranked by, each metric once; the usual Score where nothing is."""
+    found = metrics(leaderboard) or [USUAL]
+    return "; ".join("Score = (Sp + Se) / 2" if m == USUAL else f"{heading(m)} ({MEANINGS[m]})" for m in found)
+
+
+def _ranked(table: Table, classes: Sequence[str]) -> Iterator[str]:
+    beside = measures(table.metric, classes)
+    head = ["Rank", "Group", "Model", "Objective", f"{heading(table.metric)} [95 %]", *(one.name for one in beside)]
     pooled = any(entry.folds > 1 for entry in table.entries)
     shared = any(entry.without_shared for entry in table.entries)
     head += ["Pooled", "By cycles"] if pooled else []
@@ -179,9 +185,7 @@ def _ranked(table: Table) -> Iterator[str]:
                 name,
                 " ".join([entry.objective.label, *settings(entry)]),
                 f"**{numbers.score.mean:.1f}** {bracket(numbers.score)}{_deviation(numbers.score)}",
-                f"{numbers.specificity.mean:.1f}",
-                f"{numbers.sensitivity.mean:.1f}",
-                f"{numbers.icbhi2_score.mean:.1f}",
+                *(one.text(entry) for one in beside),
                 *([_one(numbers.pooled_score), _one(entry.cycle_weighted)] if pooled else []),
                 *([_one(entry.without_shared)] if shared else []),
                 _one(numbers.ece),
@@ -208,18 +212,18 @@ def _search(table: SearchTable) -> Iterator[str]:
     yield from (f"## Search: {title(table.data)}", "", *(f"> **{warning}**\n" for warning in table.warnings))
     yield f"{PROTOCOL_NAMES[table.protocol]}. {table.complete} of {table.trials} trials have all their folds. "
     yield from ("Cross-validation inside the training side; never ranked with the boards above.", "")
-    head = ["Model", "Objective", "Mean Score", "Pooled", "Sp", "Se", "Folds", "Parameters", "Config"]
-    yield from _table(head, [_search_cells(row) for row in table.rows])
+    rates = ["Sp", "Se"] if has_rates(table.metric) else []
+    head = ["Model", "Objective", f"Mean {LABELS[table.metric]}", "Pooled", *rates, "Folds", "Parameters", "Config"]
+    yield from _table(head, [_search_cells(row, table.metric) for row in table.rows])
 
 
-def _search_cells(row: SearchRow) -> list[str]:
+def _search_cells(row: SearchRow, metric: Metric) -> list[str]:
     return [
         row.model.label,
         " ".join([row.objective.label, *settings(row)]),
         f"**{row.score:.1f}**" + (f" ± {row.score_sd:.1f}" if row.score_sd is not None else ""),
         f"{row.pooled_score:.1f}" if row.pooled_score is not None else "",
-        f"{row.specificity:.1f}",
-        f"{row.sensitivity:.1f}",
+        *([f"{row.specificity:.1f}", f"{row.sensitivity:.1f}"] if has_rates(metric) else []),
         f"{row.folds_done}/{row.folds}",
         short_count(row.model.parameters),
         f"`{row.config_hash[:8]}`",

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from feature_store.errors import UserError
-from orchestrator.leaderboard.calibration import reliability_sums
+from feature_store.metrics import Metric
+from orchestrator.leaderboard.calibration import BINS, reliability_sums
 from orchestrator.leaderboard.statistics import PatientHits, patient_hits
 from workers.evaluation import softmax
 from workers.results import PREDICTIONS, ResultStore
@@ -62,6 +63,7 @@ class Tally:
         """To be kept as JSON; arrays as base64, which is read twenty times as fast as lists of numbers."""
         return {
             "cycles": self.cycles_hash,
+            "metric": self.hits.metric,
             "patients": list(self.hits.patients),
             "counts": _encoded(self.hits.counts.astype("<i4")),
             "calibration": _encoded(self.calibration.astype("<f8")),
@@ -69,35 +71,34 @@ class Tally:
 
     @classmethod
     def of_dict(cls, content: dict[str, Any]) -> Tally:
-        counts = _decoded(content["counts"], "<i4", 4).astype(np.int64)
-        hits = PatientHits(tuple(content["patients"]), counts)
-        return cls(content["cycles"], hits, _decoded(content["calibration"], "<f8", 3))
+        patients = tuple(content["patients"])
+        counts = _decoded(content["counts"], "<i4", len(patients)).astype(np.int64)
+        calibration = _decoded(content["calibration"], "<f8", BINS)
+        return cls(content["cycles"], PatientHits(patients, counts, metric=content["metric"]), calibration)
 
 
 def _encoded(values: np.ndarray) -> str:
     return base64.b64encode(values.tobytes()).decode()
 
 
-def _decoded(text: str, kind: str, columns: int) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(text), kind).reshape(-1, columns)
+def _decoded(text: str, kind: str, rows: int) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), kind).reshape(rows, -1)
 
 
-def tally(predictions: Predictions) -> Tally:
-    """Condense a run's predictions."""
-    predicted = predictions.logits.argmax(axis=1)
+def tally(predictions: Predictions, metric: Metric) -> Tally:
+    """Condense a run's predictions to what a ranking by a metric needs."""
+    predicted, classes = predictions.logits.argmax(axis=1), predictions.logits.shape[1]
     return Tally(
-        cycles_hash([predictions]),
-        patient_hits(predicted, predictions.labels, predictions.patients),
+        cycles_hash(predictions),
+        patient_hits(predicted, predictions.labels, predictions.patients, metric, classes),
         reliability_sums(softmax(predictions.logits), predictions.labels),
     )
 
 
-def cycles_hash(folds: list[Predictions]) -> str:
-    """16 hex digits over the cycles and their labels, fold after fold."""
-    digest = hashlib.sha256()
-    for fold in folds:
-        digest.update("\n".join(fold.cycle_ids.tolist()).encode())
-        digest.update(fold.labels.astype(np.int64).tobytes())
+def cycles_hash(predictions: Predictions) -> str:
+    """16 hex digits over the cycles and their labels, in their order."""
+    digest = hashlib.sha256("\n".join(predictions.cycle_ids.tolist()).encode())
+    digest.update(predictions.labels.astype(np.int64).tobytes())
     return digest.hexdigest()[:16]
 
 

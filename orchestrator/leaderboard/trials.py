@@ -39,6 +39,7 @@ def search_tables(
                 id=f"{slug(cohort)}-{protocol}",
                 data=data,
                 protocol=protocol,
+                metric=cohort.metric,
                 trials=len(groups),
                 complete=sum(bool(group.complete) for group in groups),
                 warnings=warnings_of(data),
@@ -47,7 +48,7 @@ def search_tables(
 
 
 def _trial_score(group: Group) -> float:
-    return float(np.mean([group.test(run).icbhi4.score for run in group.used or group.runs]))
+    return float(np.mean([group.test(run).value(group.metric) for run in group.used or group.runs]))
 
 
 def _search_row(
@@ -56,9 +57,9 @@ def _search_row(
     ranked: Mapping[tuple[str, str], str],
 ) -> SearchRow:
     runs = group.used or group.runs
-    first, tests = runs[0], [group.test(run).icbhi4 for run in runs]
+    first, tests = runs[0], [group.test(run).score_for(group.metric) for run in runs]
     by_fold = grouped(runs, lambda run: run.key.fold).values()
-    fold_means = [float(np.mean([group.test(run).icbhi4.score for run in of_fold])) for of_fold in by_fold]
+    fold_means = [float(np.mean([group.test(run).value(group.metric) for run in of_fold])) for of_fold in by_fold]
     try:
         pooled = pooled_score([[kept.tally(run.hash, group.protocol) for run in of] for of in group.complete.values()])
     except UserError:  # a trial without its predictions keeps its mean, and shows no pooled Score

@@ -19,7 +19,8 @@ from orchestrator.leaderboard.site import write_site
 from orchestrator.lease import lease
 from orchestrator.nightly.changes import Changes, compare, page
 from orchestrator.nightly.snapshot import NAME, Checked, Snapshot, failed_trials, folder_of, latest, standings
-from orchestrator.registry import CHAMPION, Registry
+from orchestrator.registered import CHAMPION
+from orchestrator.registry import Registry
 from orchestrator.tracking_client import LOST
 from workers.provenance import now
 from workers.results import ResultStore

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
+from feature_store.metrics import LABELS, USUAL, Metric
 from orchestrator.nightly.snapshot import Snapshot, Standing
 
 SHOWN = 50  # lines of one part of the page; the JSON has all
@@ -21,11 +22,12 @@ class RankChange(BaseModel):
 
 
 class ScoreChange(BaseModel):
-    """An entry whose Score differs though config, data and split are the same: more seeds, or something is wrong."""
+    """An entry whose number differs though config, data and split are the same: more seeds, or something is wrong."""
 
     entry: str
     label: str
     where: str
+    metric: Metric = USUAL
     before: float | None
     after: float | None
 
@@ -50,6 +52,9 @@ class Changes(BaseModel):
     champions: list[Succession]
     refused: dict[str, str] = Field(description="registered versions that fail their check, the night before or not")
     recovered: list[str] = Field(description="registered versions that failed their check the night before")
+    contradicted: dict[str, str] = Field(
+        description="entries with a stored number that their predictions do not give, the night before or not"
+    )
     failed: dict[str, str] = Field(description="trials that failed since")
     problems: dict[str, str] = Field(description="results left out of the board since")
 
@@ -58,6 +63,11 @@ class Changes(BaseModel):
         """Whether the night was quiet: nothing changed, and every model passed."""
         kept = {"since", "when"}
         return not any(value for name, value in self.model_dump().items() if name not in kept)
+
+    @property
+    def alarming(self) -> bool:
+        """Whether a model or an entry is not what was stored of it: somebody has to look."""
+        return bool(self.refused or self.contradicted)
 
     @property
     def lost_rank(self) -> list[RankChange]:
@@ -69,6 +79,7 @@ class Changes(BaseModel):
         """One sentence."""
         counted = [
             (len(self.refused), "registered model fails its check", "registered models fail their check"),
+            (len(self.contradicted), "entry contradicts its predictions", "entries contradict their predictions"),
             (len(self.champions), "new champion", "new champions"),
             (len(self.new), "new entry", "new entries"),
             (len(self.lost_rank), "entry lost its rank", "entries lost their rank"),
@@ -90,7 +101,7 @@ def compare(before: Snapshot | None, after: Snapshot) -> Changes:
         if was.rank != now.rank
     ]
     scores = [
-        ScoreChange(entry=key, label=now.label, where=_where(now), before=was.score, after=now.score)
+        ScoreChange(entry=key, label=now.label, where=_where(now), metric=now.metric, before=was.score, after=now.score)
         for key, was, now in both
         if was.score != now.score
     ]
@@ -106,6 +117,7 @@ def compare(before: Snapshot | None, after: Snapshot) -> Changes:
         champions=[change for change in champions if change.before != change.after],
         refused={name: found.detail for name, found in after.refused.items()},
         recovered=sorted(name for name in old.refused if name in after.checked and after.checked[name].passed),
+        contradicted={key: _line(now) for key, now in after.entries.items() if now.contradicted},
         failed={key: error for key, error in after.failed.items() if key not in old.failed},
         problems={key: what for key, what in after.problems.items() if key not in old.problems},
     )
@@ -119,6 +131,7 @@ def page(changes: Changes, warnings: list[str]) -> str:
     lines += _part("What this night had to do without", warnings)
     lines += _part("Models that fail their check", [f"**{name}**: {why}" for name, why in changes.refused.items()])
     lines += _part("Models that pass their check again", changes.recovered)
+    lines += _part("Entries that contradict their predictions", list(changes.contradicted.values()))
     lines += _part(
         "Champions", [f"{c.model}: version {c.before or 'none'} -> {c.after or 'none'}" for c in changes.champions]
     )
@@ -128,7 +141,7 @@ def page(changes: Changes, warnings: list[str]) -> str:
     )
     lines += _part(
         "Scores of entries that were there before",
-        [f"{_score(c.before)} -> {_score(c.after)}: {c.label}, {c.where}" for c in changes.scores],
+        [f"{LABELS[c.metric]} {_score(c.before)} -> {_score(c.after)}: {c.label}, {c.where}" for c in changes.scores],
     )
     lines += _part("Entries that are gone", [_line(standing) for standing in changes.gone.values()])
     lines += _part("Trials that failed", [f"{trial}: {error}" for trial, error in changes.failed.items()])
@@ -144,9 +157,8 @@ def _part(title: str, rows: list[str]) -> list[str]:
 
 
 def _line(standing: Standing) -> str:
-    return (
-        f"{_rank(standing.rank, standing.note)}: {standing.label}, Score {_score(standing.score)}, {_where(standing)}"
-    )
+    reached = f"{LABELS[standing.metric]} {_score(standing.score)}"
+    return f"{_rank(standing.rank, standing.note)}: {standing.label}, {reached}, {_where(standing)}"
 
 
 def _where(standing: Standing) -> str:

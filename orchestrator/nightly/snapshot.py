@@ -6,6 +6,7 @@ import optuna
 from optuna.trial import TrialState
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from feature_store.metrics import USUAL, Metric
 from feature_store.settings import Settings
 from feature_store.storage import Storage
 from orchestrator.leaderboard.schema import Leaderboard
@@ -27,7 +28,9 @@ class Standing(Part):
     label: str = Field(description="model and objective")
     rank: int | None = Field(description="null: not ranked")
     score: float | None
+    metric: Metric = Field(default=USUAL, description="of the score")
     note: str | None = Field(default=None, description="why it is not ranked")
+    contradicted: bool = Field(default=False, description="a stored number is not what the stored predictions give")
 
 
 class Checked(Part):
@@ -78,7 +81,9 @@ def standings(board: Leaderboard) -> dict[str, Standing]:
                     label=label,
                     rank=entry.rank,
                     score=score,
+                    metric=table.metric,
                     note=entry.note,
+                    contradicted=entry.contradicted,
                 )
     return found
 

@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -25,27 +24,20 @@ import yaml
 from mlflow.tracking import MlflowClient
 
 from feature_store.settings import Settings
-from tests.conftest import TINY_FEATURE
-from tests.integration.services import free_ports
+from tests.integration.services import free_ports, started, wait_for
+from tests.tiny_sweep import tiny_sweep
 from workers.audit_log import AuditLog
 from workers.results import ResultStore
 
 DRIVER = Path(__file__).with_name("crash_driver.py")
 ROOT = Path(__file__).resolve().parents[2]
-SPACE: dict[str, Any] = {
-    "name": "crash",
-    "base": {
-        "feature": TINY_FEATURE,
-        "model": {"name": "crnn", "hidden": 8, "layers": 1},
-        "objective": {"name": "ce"},
-        "training": {"epochs": 5, "batch_size": 8},
-    },
-    "space": {"optim.lr": {"log_float": [1e-4, 1e-2]}},
-    "evaluation": {"split": "official-inner2"},
-    "promotion": {"seeds": [0]},
-    "search": {"trials": 3, "startup_trials": 2, "pruner": {"name": "none"}},
-    "resources": {"concurrent_trials": 1},
-}
+SPACE = tiny_sweep(
+    name="crash",
+    base={"model": {"hidden": 8}, "training": {"epochs": 5, "batch_size": 8}},  # long enough to be struck in a fold
+    promotion={"seeds": [0]},
+    search={"trials": 3, "startup_trials": 2, "pruner": {"name": "none"}},
+    resources={"concurrent_trials": 1},
+)
 FOLD_RUNS = 3 * 2 + 1
 
 
@@ -184,24 +176,10 @@ def training(home: Path, finished: int = 1) -> bool:
 def mlflow_server(home: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """An MLflow server of its own process group, answering."""
     environment = {**os.environ, "LUNGTUNE_HOME": str(home / "mlflow"), "MLFLOW_PORT": str(port)}
-    server = subprocess.Popen(
-        ["bash", str(ROOT / "infra" / "start-mlflow.sh")], env=environment, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        wait_until(lambda: _answers(port))
+    log = home / "mlflow.log"
+    with started([str(ROOT / "infra" / "start-mlflow.sh")], log, home, environment) as server:
+        wait_for(f"http://127.0.0.1:{port}/health", server, log)
         yield server
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-
-
-def _answers(port: int) -> bool:
-    try:
-        return urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).status == 200
-    except OSError:
-        return False
 
 
 def test_a_tracking_server_that_is_lost_for_a_while(home: Path, space_file: Path, undisturbed: list) -> None:

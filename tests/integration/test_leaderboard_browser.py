@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import chromium
 import pytest
-from leaderboard_results import five_fold, realistic
+from leaderboard_results import with_folds
 
 from orchestrator.leaderboard.collect import build_board
 from orchestrator.leaderboard.details import Details
@@ -16,9 +15,7 @@ from orchestrator.leaderboard.render import PAGE, write
 from orchestrator.leaderboard.schema import ChampionChange, Leaderboard
 from workers.results import ResultStore
 
-pytestmark = pytest.mark.skipif(
-    chromium.executable() is None, reason="chromium is not installed (apt-get install chromium)"
-)
+pytestmark = pytest.mark.usefixtures("no_problems")
 
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 SIZES = pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
@@ -27,15 +24,14 @@ PAGES = pytest.mark.parametrize("kind", ["index", "entry", "compare"])
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory: pytest.TempPathFactory) -> Leaderboard:
-    folder = tmp_path_factory.mktemp("results")
-    five_fold(folder)
-    built = build_board(realistic(folder), resamples=1_000)
+    store = with_folds(tmp_path_factory.mktemp("results"))
+    built = build_board(store, resamples=1_000)
     for version, score in (("1", 51.0), ("2", 53.5)):
         when = f"2026-02-0{version}T03:00:00+00:00"
         change = ChampionChange(model="icbhi", version=version, when=when, reason="better by 2.5", score=score)
         built.champions.append(change)
     site = tmp_path_factory.mktemp("site")
-    write(built, site, Details(built, ResultStore.open(str(folder))))
+    write(built, site, Details(built, store))
     built.__dict__["site"] = site
     return built
 
@@ -48,19 +44,6 @@ def site(board: Leaderboard) -> Path:
 @pytest.fixture(scope="module")
 def page(site: Path) -> Path:
     return site / PAGE
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Browser]:
-    with chromium.browser(tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
-
-
-@pytest.fixture(autouse=True)
-def no_problems(browser: chromium.Browser) -> Iterator[None]:
-    browser.problems.clear()
-    yield
-    assert browser.problems == []
 
 
 def show(browser: chromium.Browser, site: Path, board: Leaderboard, kind: str, *, dark: bool = False, **size: int):

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import chromium
 import numpy as np
 import pytest
-from leaderboard_results import five_fold, realistic
+from leaderboard_results import LEANING, PHASE, other_metrics, publish, with_folds
 
+from feature_store.metrics import Metric
 from orchestrator.leaderboard import statistics
 from orchestrator.leaderboard.collect import build_board
 from orchestrator.leaderboard.details import Details
 from orchestrator.leaderboard.render import write
 from orchestrator.leaderboard.schema import BoardDetail, Entry, EntryDetail, Leaderboard
 from orchestrator.leaderboard.statistics import PatientHits
-from workers.results import ResultStore
 
-pytestmark = pytest.mark.skipif(
-    chromium.executable() is None, reason="chromium is not installed (apt-get install chromium)"
-)
+pytestmark = pytest.mark.usefixtures("no_problems")
 
 DESK = {"width": 1280, "height": 900}
 MONTE_CARLO = 0.35  # percent points: 10,000 resamples of 30 patients leave an end of the interval unsure by about 0.1
@@ -31,9 +29,10 @@ MONTE_CARLO = 0.35  # percent points: 10,000 resamples of 30 patients leave an e
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = tmp_path_factory.mktemp("results")
-    five_fold(results)
-    realistic(results)
-    store = ResultStore.open(str(results))
+    store = with_folds(results)
+    other_metrics(results)
+    for metric in ("accuracy", "icbhi4"):  # one test side, ranked by two metrics
+        publish(store, LEANING[metric == "icbhi4"], replace(PHASE, split="random", metric=metric), seeds=[0])
     board = build_board(store, resamples=500)
     folder = tmp_path_factory.mktemp("site")
     write(board, folder, Details(board, store))
@@ -43,19 +42,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def board(site: Path) -> Leaderboard:
     return Leaderboard.model_validate_json((site / "leaderboard.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Browser]:
-    with chromium.browser(tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
-
-
-@pytest.fixture(autouse=True)
-def no_problems(browser: chromium.Browser) -> Iterator[None]:
-    browser.problems.clear()
-    yield
-    assert browser.problems == []
 
 
 def ranking(board: Leaderboard, protocol: str, split: str = "official") -> list[Entry]:
@@ -75,16 +61,18 @@ def compare(browser: chromium.Browser, site: Path, one: str, two: str) -> str:
     return browser.evaluate("document.querySelector('#result .sentence, #result .banner').textContent")
 
 
-def in_browser(browser: chromium.Browser, a: EntryDetail, b: EntryDetail) -> dict[str, float]:
+def in_browser(
+    browser: chromium.Browser, a: EntryDetail, b: EntryDetail, metric: Metric = "icbhi4"
+) -> dict[str, float]:
     hits = f"{json.dumps(a.hits)}, {json.dumps(b.hits)}"
-    return browser.evaluate(f"lungtune.statistics.compare({hits}, 10000, 20170)")
+    return browser.evaluate(f"lungtune.statistics.compare({hits}, 10000, 20170, '{metric}')")
 
 
-def by_python(a: EntryDetail, b: EntryDetail) -> tuple[float, float, float]:
-    """Difference of the Scores and its interval, by the board's own statistics and other draws."""
+def by_python(a: EntryDetail, b: EntryDetail, metric: Metric = "icbhi4") -> tuple[float, float, float]:
+    """Difference of the metric and its interval, by the board's own statistics and other draws."""
 
     def folds(one: EntryDetail) -> list[PatientHits]:
-        return [PatientHits(tuple(p), np.array(h)) for p, h in zip(one.patients, one.hits, strict=True)]
+        return [PatientHits(tuple(p), np.array(h), metric=metric) for p, h in zip(one.patients, one.hits, strict=True)]
 
     mine, other = folds(a), folds(b)
     first, second = statistics.bootstrap([mine, other], 20_000)
@@ -93,9 +81,18 @@ def by_python(a: EntryDetail, b: EntryDetail) -> tuple[float, float, float]:
     return float(np.mean([f.score for f in mine]) - np.mean([f.score for f in other])), *found
 
 
-@pytest.mark.parametrize("split", ["official", "five-fold"])
+@pytest.mark.parametrize(
+    ("split", "metric"),
+    [
+        ("official", "icbhi4"),
+        ("five-fold", "icbhi4"),
+        ("grouped", "accuracy"),
+        ("four-fold", "uar"),
+        ("inter", "sprsound"),
+    ],
+)
 def test_the_interval_is_that_of_the_boards_own_statistics(
-    browser: chromium.Browser, site: Path, board: Leaderboard, split: str
+    browser: chromium.Browser, site: Path, board: Leaderboard, split: str, metric: Metric
 ):
     browser.open(site / "compare.html", **DESK)
     entries = ranking(board, "last", split)
@@ -105,13 +102,14 @@ def test_the_interval_is_that_of_the_boards_own_statistics(
     assert pairs
     for one, two in pairs:
         a, b = detail(site, one), detail(site, two)
-        mean, low, high = by_python(a, b)
-        found = in_browser(browser, a, b)
+        mean, low, high = by_python(a, b, metric)
+        found = in_browser(browser, a, b, metric)
         assert found["mean"] == pytest.approx(mean, abs=1e-6)
+        assert found["mean"] == pytest.approx(one.numbers.score.mean - two.numbers.score.mean, abs=1e-5)
         assert found["low"] == pytest.approx(low, abs=MONTE_CARLO)
         assert found["high"] == pytest.approx(high, abs=MONTE_CARLO)
-        assert found == in_browser(browser, a, b)  # seeded: the same pair, the same numbers
-        turned = in_browser(browser, b, a)
+        assert found == in_browser(browser, a, b, metric)  # seeded: the same pair, the same numbers
+        turned = in_browser(browser, b, a, metric)
         assert (turned["mean"], turned["low"]) == pytest.approx((-found["mean"], -found["high"]))
 
 
@@ -167,7 +165,8 @@ def test_counts_and_cycles_of_a_comparison_add_up(browser: chromium.Browser, sit
             expected[int(t), int(p)] += 1
         assert found == expected.tolist()
     # The list: only where they differ, by the names of the cycles, and filtered by who is right.
-    cycles = BoardDetail.model_validate_json((site / "boards" / f"{board.boards[0].id}.json").read_text()).cycle_ids
+    (official,) = [b.id for b in board.boards if b.data.split == "official"]
+    cycles = BoardDetail.model_validate_json((site / "boards" / f"{official}.json").read_text()).cycle_ids
     differ = [name for name, p, q in zip(cycles, a.predicted, b.predicted, strict=True) if p != q]
     listed = "[...document.querySelectorAll('.cycles tbody tr')].map(row => row.cells[0].textContent)"
     assert browser.evaluate(listed) == differ[:50]
@@ -188,7 +187,25 @@ def test_what_cannot_be_compared_is_refused_with_the_reason(browser: chromium.Br
     assert "the first chose it on the test side" in compare(browser, site, habit.id, two.id)
     assert "one and the same" in compare(browser, site, one.id, one.id)
     assert "Choose two entries" in compare(browser, site, one.id, "unknown")
+    by_accuracy, by_score = (b.tables[0].entries[0] for b in board.boards if b.data.split == "random")
+    assert "ranked by different numbers (Accuracy and Score)" in compare(browser, site, by_accuracy.id, by_score.id)
     assert browser.evaluate("document.querySelector('#result .sentence')") is None
+
+
+def test_the_page_names_the_metric_and_its_numbers(browser: chromium.Browser, site: Path, board: Leaderboard):
+    one, two = ranking(board, "last", "four-fold")[:2]
+    compare(browser, site, one.id, two.id)
+    rows = browser.evaluate(
+        "[...document.querySelector('#result table.sides').tBodies[0].rows].map(row =>"
+        " [...row.cells].slice(0, 2).map(cell => cell.textContent))"
+    )
+    assert rows[:3] == [
+        ["UAR", f"{one.numbers.score.mean:.1f}"],
+        ["Accuracy", f"{one.numbers.accuracy.mean:.1f}"],
+        ["AUROC", f"{one.numbers.auroc.mean:.2f}"],
+    ]
+    assert [row[0] for row in rows[3:9]] == [*(f"Recall of {name}" for name in one.classes), "Pooled UAR"]
+    assert "UAR of A minus UAR of B" in browser.evaluate("document.querySelector('#result .verdict').textContent")
 
 
 def test_two_protocols_of_the_honest_kind_can_be_compared(browser: chromium.Browser, site: Path, board: Leaderboard):

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import chromium
 import pytest
+from leaderboard_boards import write_index
 from leaderboard_results import realistic
 
-from orchestrator.leaderboard import compact, pages
 from orchestrator.leaderboard.collect import build_board
 from orchestrator.leaderboard.schema import Entry, Leaderboard
 
-pytestmark = pytest.mark.skipif(
-    chromium.executable() is None, reason="chromium is not installed (apt-get install chromium)"
-)
+pytestmark = pytest.mark.usefixtures("no_problems")
 
 ROWS = 10_000
 DESK = {"width": 1280, "height": 900}
@@ -53,26 +50,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Leaderboard:
 
 @pytest.fixture(scope="module")
 def page(board: Leaderboard, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The index alone, with its scripts: what is measured here needs no entry's page."""
-    site = tmp_path_factory.mktemp("site")
-    files = {**pages.assets(), pages.DATA: compact.board_script(board), "index.html": pages.index_page(board)}
-    for name, content in files.items():
-        (site / name).parent.mkdir(exist_ok=True)
-        (site / name).write_text(content)
-    return site / "index.html"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Browser]:
-    with chromium.browser(tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
-
-
-@pytest.fixture(autouse=True)
-def no_problems(browser: chromium.Browser) -> Iterator[None]:
-    browser.problems.clear()
-    yield
-    assert browser.problems == []
+    return write_index(board, tmp_path_factory.mktemp("site"))
 
 
 def entries(board: Leaderboard) -> list[Entry]:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import signal
 import stat
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,40 +27,6 @@ def clean(**environment: str) -> dict[str, str]:
     """This environment without what other tests or a developer's cluster left in it."""
     ours = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_A", "LUNGTUNE_", "MLFLOW_"))}
     return {**ours, "PATH": PATH, **environment}
-
-
-@contextlib.contextmanager
-def started(
-    command: list[str], log: Path, folder: Path, environment: dict[str, str]
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A program for the time of a test, with every process that it starts."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
-        )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(20)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def wait_for(url: str, process: subprocess.Popen[bytes], log: Path, patience: float = 90) -> None:
-    until = time.monotonic() + patience
-    while True:
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-            return
-        except urllib.error.HTTPError:
-            return  # it answers, if only to refuse
-        except OSError as error:
-            if process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(f"{url} does not answer: {error}\n{log.read_text()[-3000:]}") from error
-            time.sleep(0.3)
 
 
 @dataclass(frozen=True)
@@ -95,8 +56,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     command += ["--dashboard-agent-listen-port=0"]  # another Ray on this machine may have the usual one
     log = folder / "head.log"
     try:
-        with started(command, log, folder, environment) as process:
-            wait_for(f"{found.dashboard}/api/version", process, log)
+        with services.started(command, log, folder, environment) as process:
+            services.wait_for(f"{found.dashboard}/api/version", process, log)
             yield found
     finally:
         shutil.rmtree(short, ignore_errors=True)
@@ -189,8 +150,8 @@ def test_mlflow_answers_to_its_names_only(tmp_path: Path) -> None:
         MLFLOW_SERVER_ALLOWED_HOSTS=f"127.0.0.1:{port}",
     )
     log = tmp_path / "mlflow.log"
-    with started([str(INFRA / "start-mlflow.sh")], log, tmp_path, environment) as process:
-        wait_for(f"http://127.0.0.1:{port}/health", process, log)
+    with services.started([str(INFRA / "start-mlflow.sh")], log, tmp_path, environment) as process:
+        services.wait_for(f"http://127.0.0.1:{port}/health", process, log)
         home = Settings.load(tmp_path / "home")
         uri = f"http://127.0.0.1:{port}"
         assert places.mlflow_tracking(replace(home, mlflow=uri)) == places.Finding("ok", f"{uri} answers")

@@ -5,10 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-import signal
-import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -26,15 +23,14 @@ from safetensors.torch import save
 from feature_store.settings import Settings
 from orchestrator.model_package import dependencies, save_model
 from orchestrator.tracking_client import connect
-from tests.conftest import TINY_FEATURE
 from tests.model_cards import a_card
+from tests.tiny_sweep import TINY_CONFIG
 from workers.config import ExperimentConfig
 from workers.inference import SoundModel, Waveform
 from workers.models import build_model
 from workers.results import WEIGHTS
 
 NAME = "icbhi-lungsound4"
-PATIENCE = 120.0  # seconds for a server to load torch on a busy machine
 
 
 class Weights:
@@ -74,9 +70,7 @@ class Server:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of a small model, which may read the files of one folder."""
     root = tmp_path_factory.mktemp("serve")
-    config = ExperimentConfig.parse(
-        {"feature": TINY_FEATURE, "model": {"name": "crnn", "hidden": 4, "layers": 1}, "objective": {"name": "ce"}}
-    )
+    config = ExperimentConfig.parse(TINY_CONFIG)
     torch.manual_seed(0)
     weights = save(build_model(config.model, config.feature.shape, 4).state_dict())
     save_model(root / "model", config, a_card(dependencies=dependencies()), Weights(weights))  # type: ignore[arg-type]
@@ -88,37 +82,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     client.create_registered_model(NAME)
     version = client.create_model_version(NAME, source=str(root / "model"))
     client.set_registered_model_alias(NAME, "champion", version.version)
-    serve = ["-m", "mlflow", "models", "serve", "--model-uri", f"models:/{NAME}@champion", "--env-manager", "local"]
+    serve = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", f"models:/{NAME}@champion"]
+    serve += ["--env-manager", "local", "--port", str(port)]
     environment = os.environ | {"LUNGTUNE_SERVE_PATHS": str(readable), "MLFLOW_TRACKING_URI": settings.mlflow}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    log = (root / "log").open("wb")
-    process = subprocess.Popen(
-        [sys.executable, *serve, "--port", str(port)],
-        cwd=root,
-        env=environment,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        _wait(url, process, root / "log")
+    url, log = f"http://127.0.0.1:{port}", root / "log"
+    with services.started(serve, log, root, environment) as process:
+        services.wait_for(f"{url}/ping", process, log)
         yield Server(url, SoundModel(root / "model" / "artifacts"), readable)
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=30)
-        log.close()
-
-
-def _wait(url: str, process: subprocess.Popen, log: Path) -> None:
-    ends = time.monotonic() + PATIENCE
-    while time.monotonic() < ends and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{url}/ping", timeout=5):
-                return
-        except OSError:
-            time.sleep(0.3)
-    raise RuntimeError(f"the server did not come up:\n{log.read_text()[-3000:]}")
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,8 @@ import pytest
 import yaml
 
 from feature_store.settings import Settings
-from tests.conftest import TINY_FEATURE, Run
-
-CONFIG = {
-    "feature": TINY_FEATURE,
-    "model": {"name": "crnn", "hidden": 4, "layers": 1},
-    "objective": {"name": "ce"},
-    "augment": {"policy": "none"},
-    "training": {"epochs": 1, "batch_size": 32},
-}
+from tests.conftest import Run
+from tests.tiny_sweep import TINY_CONFIG
 
 
 def write(path: Path, content: object) -> str:
@@ -60,14 +53,14 @@ def test_help_shows_an_example(command: str, run: Run) -> None:
     ],
 )
 def test_bad_configs_end_with_two_and_say_why(changes: dict, said: str, run: Run, tmp_path: Path) -> None:
-    code, printed, error = run("train", write(tmp_path / "config.yaml", {**CONFIG, **changes}))
+    code, printed, error = run("train", write(tmp_path / "config.yaml", {**TINY_CONFIG, **changes}))
     assert code == 2 and said in error and not printed
     assert "Traceback" not in error
 
 
 def test_other_bad_input_ends_with_two(run: Run, tmp_path: Path, settings: Settings) -> None:
-    config = write(tmp_path / "config.yaml", CONFIG)
-    empty = {"name": "x", "base": CONFIG, "space": {"optim.lr": {"choice": []}}}
+    config = write(tmp_path / "config.yaml", TINY_CONFIG)
+    empty = {"name": "x", "base": TINY_CONFIG, "space": {"optim.lr": {"choice": []}}}
     cases: list[tuple[tuple[str, ...], str]] = [
         (("train", str(tmp_path / "none.yaml")), "no such file"),
         (("train", config, "--split", "oficial"), "did you mean 'official'"),
@@ -106,7 +99,7 @@ def test_lungtune_toml_with_an_unknown_key_is_refused(
 
 
 def test_training_prints_a_table_or_json_and_the_second_time_trains_nothing(run: Run, tmp_path: Path) -> None:
-    config = write(tmp_path / "config.yaml", CONFIG)
+    config = write(tmp_path / "config.yaml", TINY_CONFIG)
     code, printed, told = run("train", config, "--seed", "7", "--json")
     assert code == 0 and "epoch 1: loss" in told
     first = json.loads(printed)["runs"][0]

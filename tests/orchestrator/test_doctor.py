@@ -21,6 +21,7 @@ import optuna
 import pytest
 
 from feature_store.settings import Settings
+from infra.services.ports import free_ports
 from orchestrator import doctor, places
 from orchestrator.places import Finding
 
@@ -42,9 +43,7 @@ def run_doctor(folder: Path, *arguments: str, **environment: str) -> subprocess.
 
 
 def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
 
 
 # --- the command ---
@@ -155,7 +154,9 @@ def test_torch_and_companions_of_different_builds_are_found(monkeypatch: pytest.
 
 
 def test_small_shared_memory_and_disk_are_warned_of(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
-    assert doctor.disk(settings).state == "ok" or "GB free" in doctor.disk(settings).found
+    monkeypatch.setattr(doctor, "SMALL_DISK", 0)
+    found = doctor.disk(settings)
+    assert (found.state, found.mend) == ("ok", "") and "GB free at" in found.found
     monkeypatch.setattr(doctor, "SMALL_DISK", 1e18)
     monkeypatch.setattr(doctor, "SMALL_SHM", 1e18)
     monkeypatch.setattr(doctor, "SMALL_MEMORY", 1e18)

@@ -14,18 +14,13 @@ import yaml
 from feature_store.settings import Settings
 from orchestrator.ensembles import standing
 from orchestrator.leaderboard import statistics
-from tests.conftest import TINY_FEATURE, Run
-from tests.ensemble_results import cycles_of, publish
+from search_spaces.schema import merge
+from tests.conftest import Run
+from tests.ensemble_results import cycles_of, held_out_cycles, publish
+from tests.tiny_sweep import TINY_CONFIG
 from workers.ensembles import EnsembleStore, build_ensemble, stored
 from workers.results import ResultStore
 
-CONFIG = {
-    "feature": TINY_FEATURE,
-    "model": {"name": "crnn", "hidden": 4, "layers": 1},
-    "objective": {"name": "ce"},
-    "augment": {"policy": "none"},
-    "training": {"epochs": 1, "batch_size": 32},
-}
 Ensemble = Callable[..., dict[str, Any]]
 
 
@@ -50,7 +45,7 @@ def test_real_trainings_are_combined_and_stored(
     names = []
     for index, changes in enumerate(({}, {"hidden": 6})):
         path = tmp_path / f"{index}.yaml"
-        path.write_text(yaml.safe_dump({**CONFIG, "model": {**CONFIG["model"], **changes}}))
+        path.write_text(yaml.safe_dump(merge(TINY_CONFIG, {"model": changes})))
         code, printed, told = run("train", str(path), "--json")
         assert code == 0, told
         names.append(json.loads(printed)["runs"][0]["hash"])
@@ -83,6 +78,40 @@ def test_it_stands_where_its_score_puts_it_with_intervals_over_patients(ensemble
     assert {t["config_hash"]: t["score"] for t in stands["trainings"]} == pytest.approx(
         dict(zip("ab", scores, strict=True))
     )
+
+
+def test_a_task_of_another_metric_is_chosen_measured_and_told_by_it(
+    run: Run, ensemble: Ensemble, store: ResultStore
+) -> None:
+    """`abnormal` has more cycles right than `normal`, whose Score is higher, since it misses no normal cycle."""
+
+    def called(config: str, labels: np.ndarray) -> np.ndarray:
+        if config == "best":
+            return np.where(labels == 3, 0, labels)
+        seldom = np.where(np.arange(len(labels)) % 4 == 0, labels, 0)
+        return np.where(labels == 0, 1, labels) if config == "abnormal" else np.where(labels == 0, 0, seldom)
+
+    sides = {"test": cycles_of(0), "held_out": held_out_cycles(0, 0)}
+    for config in ("best", "abnormal", "normal"):
+        said = {name: np.eye(4, dtype=np.float32)[called(config, side["label"])] for name, side in sides.items()}
+        publish(store, config, metric="accuracy", **{name: sides[name] | {"logits": said[name]} for name in sides})
+    single = {result.key.config_hash: result.protocols["last"] for result in store.iterate()}
+    for side in ("test", "validation"):
+        one, other = (getattr(single[config], side) for config in ("abnormal", "normal"))
+        assert one.accuracy > other.accuracy and one.icbhi4.score < other.icbhi4.score
+    found = ensemble("--top", "2")
+    members, overall, stands = found["ensemble"]["members"], found["ensemble"]["overall"], found["standing"]
+    assert {member["config_hash"] for member in members} == {"best", "abnormal"}
+    for member in members:
+        assert member["validation_score"] == pytest.approx(single[member["config_hash"]].validation.accuracy)
+        assert member["test_score"] == pytest.approx(single[member["config_hash"]].test.accuracy)
+    assert overall["score"] == pytest.approx(overall["pooled"]["accuracy"])
+    assert stands["interval"][0] < overall["score"] < stands["interval"][1]
+    assert stands["gain"] == pytest.approx(overall["score"] - np.mean([member["test_score"] for member in members]))
+    assert stands["gain_interval"][0] <= stands["gain"] <= stands["gain_interval"][1]
+    assert stands["place"] == 1 + sum(one.test.accuracy > overall["score"] for one in single.values())
+    code, printed, _ = run("ensemble", "--top", "2")
+    assert code == 0 and "held-out accuracy" in printed and "Score" not in printed
 
 
 def test_intervals_are_those_of_a_bootstrap_written_out(store: ResultStore) -> None:

@@ -12,16 +12,12 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from feature_store.settings import Settings
-from tests.conftest import TINY_FEATURE, Run
+from search_spaces.schema import merge
+from tests.conftest import Run
+from tests.tiny_sweep import TINY_CONFIG
 from workers.results import WEIGHTS, ResultStore
 
-CONFIG = {
-    "feature": TINY_FEATURE,
-    "model": {"name": "ast", "size": "tiny", "depth": 1, "patch": 8, "stride": 8},
-    "objective": {"name": "ce"},
-    "augment": {"policy": "none"},
-    "training": {"epochs": 1, "batch_size": 32},
-}
+CONFIG = merge(TINY_CONFIG, {"model": {"name": "ast", "size": "tiny", "depth": 1, "patch": 8, "stride": 8}})
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from leaderboard_boards import table_of
 from leaderboard_results import RECIPES, Recipe, Side, publish
 
 from orchestrator.leaderboard.collect import build_board
@@ -25,10 +26,6 @@ AST, MN = RECIPES[1], RECIPES[2]
 
 def build(store: ResultStore) -> Leaderboard:
     return build_board(store, resamples=300)
-
-
-def table_of(built: Leaderboard, protocol: str = "last") -> Table:
-    return next(table for table in built.boards[0].tables if table.protocol == protocol)
 
 
 def ensemble_of(table: Table) -> Entry:
@@ -48,7 +45,7 @@ def ensemble(store: ResultStore, recipes: tuple[Recipe, ...] = (AST, MN), seeds:
 
 def test_an_ensemble_is_ranked_with_its_members(store: ResultStore):
     stored = ensemble(store)
-    table = table_of(build(store))
+    table = table_of(build(store).boards[0])
     entry = ensemble_of(table)
     assert [e.kind for e in table.entries].count("model") == 2
     assert [e.rank for e in table.entries] == [1, 2, 3]
@@ -66,7 +63,7 @@ def test_an_ensemble_is_ranked_with_its_members(store: ResultStore):
 
 def test_members_are_named_by_their_entries_and_weigh_one_together(store: ResultStore):
     ensemble(store)
-    table = table_of(build(store))
+    table = table_of(build(store).boards[0])
     members = ensemble_of(table).members
     models = {entry.id: entry for entry in table.entries if entry.kind == "model"}
     assert {member.id for member in members} == set(models)
@@ -78,7 +75,7 @@ def test_members_are_named_by_their_entries_and_weigh_one_together(store: Result
 
 def test_it_costs_what_all_its_members_cost(store: ResultStore):
     ensemble(store)
-    entry = ensemble_of(table_of(build(store)))
+    entry = ensemble_of(table_of(build(store).boards[0]))
     assert entry.cost.train_minutes == pytest.approx(2 * (AST.minutes + MN.minutes))
     assert entry.model.parameters == 2 * (AST.parameters + MN.parameters)
     assert entry.pretraining == "ImageNet + AudioSet"
@@ -88,7 +85,7 @@ def test_over_folds_it_has_pooled_and_weighted_scores_and_a_document(store: Resu
     hashes = [name for recipe in (AST, MN) for name in publish(store, recipe, FOLDS, range(5), [0])]
     stored = build_ensemble(store, hashes, method="mean", protocol="validation")
     built = build(store)
-    entry = ensemble_of(table_of(built, "validation"))
+    entry = ensemble_of(table_of(built.boards[0], "validation"))
     assert entry.numbers.score.mean == pytest.approx(stored.overall.score)
     assert entry.numbers.pooled_score.mean == pytest.approx(stored.overall.pooled.icbhi4.score)
     assert entry.cycle_weighted.mean == pytest.approx(stored.overall.cycle_weighted_score)
@@ -108,7 +105,7 @@ def test_an_ensemble_with_a_member_lost_is_named_and_the_rest_is_built(store: Re
     (problem,) = built.problems
     assert problem.result == stored.hash
     assert f"member {lost[:12]}" in problem.what
-    assert [entry.kind for entry in table_of(built).entries] == ["model", "model"]
+    assert [entry.kind for entry in table_of(built.boards[0]).entries] == ["model", "model"]
 
 
 @pytest.mark.parametrize("damage", ["version", "score", "predictions"])
@@ -125,7 +122,7 @@ def test_a_broken_ensemble_is_not_ranked(store: ResultStore, tmp_path: Path, dam
             content["folds"][0]["test"]["icbhi4"]["score"] += 5
         (folder / "ensemble.json").write_text(json.dumps(content))
     built = build(store)
-    table = table_of(built)
+    table = table_of(built.boards[0])
     assert [entry.kind for entry in table.entries] == ["model", "model"]
     if damage == "version":
         assert [problem.result for problem in built.problems] == [stored.hash]
@@ -138,7 +135,7 @@ def test_a_broken_ensemble_is_not_ranked(store: ResultStore, tmp_path: Path, dam
 def test_an_ensemble_without_all_folds_is_not_ranked(store: ResultStore):
     hashes = [name for recipe in (AST, MN) for name in publish(store, recipe, FOLDS, range(3), [0])]
     build_ensemble(store, hashes, method="mean", protocol="last")
-    assert ensemble_of(table_of(build(store))).note == "3 of 5 folds done"
+    assert ensemble_of(table_of(build(store).boards[0])).note == "3 of 5 folds done"
 
 
 def test_ensembles_say_in_what_they_differ(store: ResultStore):
@@ -148,7 +145,7 @@ def test_ensembles_say_in_what_they_differ(store: ResultStore):
     hashes = [member.hash for member in first.members if member.config_hash == MN.config_hash]
     other = publish_hashes(store, third)
     build_ensemble(store, [*hashes, *other], method="mean", protocol="last")
-    entries = [entry for entry in table_of(build(store)).entries if entry.kind == "ensemble"]
+    entries = [entry for entry in table_of(build(store).boards[0]).entries if entry.kind == "ensemble"]
     assert len({entry.differs["configs"] for entry in entries}) == 2
     assert all(MN.config_hash[:8] in entry.differs["configs"] for entry in entries)
 

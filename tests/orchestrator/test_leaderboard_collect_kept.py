@@ -110,3 +110,12 @@ def test_what_another_version_kept_is_read_anew(tmp_path: Path, column: str, tex
     assert board == whole
     assert read.tables == 1
     assert build(tmp_path / "results", tmp_path / "cache")[1].results == 0
+
+
+def test_a_cache_of_an_older_layout_is_read_anew(tmp_path: Path):
+    publish(ResultStore.open(str(tmp_path / "results")), RECIPES[2], Side(), seeds=[0])
+    whole, _ = build(tmp_path / "results", tmp_path / "cache")
+    (file,) = (tmp_path / "cache").iterdir()
+    pq.write_table(pq.read_table(file).replace_schema_metadata({"version": "2"}), file)
+    board, read = build(tmp_path / "results", tmp_path / "cache")
+    assert (board, read.tables) == (whole, 1)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+from typing import get_args
+
 import pytest
 
 from orchestrator.leaderboard.labels import describe_model, describe_objective, pretraining
-from workers.config import ExperimentConfig
+from workers.config import ExperimentConfig, models, objectives
+from workers.config.base import Part
 
 
 @pytest.mark.parametrize(
@@ -39,6 +43,24 @@ def test_real_configs_are_named_for_people(model: dict, objective: dict, labels:
     dump = config.model_dump(mode="json")
     described = describe_objective(dump)
     assert (describe_model(dump, 1).label, described.label, described.settings) == labels
+
+
+def names(module: ModuleType) -> set[str]:
+    """What `name` may be in the configs of a module."""
+    kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Part)]
+    fields = [kind.model_fields["name"] for kind in kinds if "name" in kind.model_fields]
+    return {name for field in fields for name in get_args(field.annotation)}
+
+
+def test_every_model_and_objective_has_a_name_for_people():
+    sizes = {"width": 1.0, "size": "base", "hidden": 64, "layers": 2}
+    assert len(names(models)) > 10 and len(names(objectives)) > 4
+    assert {
+        name for name in names(models) if describe_model({"model": {"name": name, **sizes}}, 1).label == name
+    } == set()
+    assert {
+        name for name in names(objectives) if describe_objective({"objective": {"name": name}}).label == name
+    } == set()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from leaderboard_results import RECIPES, Side, five_fold, publish, realistic
+from leaderboard_boards import NOON, marked_board
+from leaderboard_results import RECIPES, Side, publish, with_folds
 from typer.testing import CliRunner
 
 from orchestrator.cli.leaderboard import app
@@ -24,20 +25,17 @@ from orchestrator.leaderboard.tabular import COLUMNS
 from workers.results import ResultStore
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "leaderboard.md"
-NOON, LATER = "2026-03-02T12:00:00+00:00", "2026-03-02T13:37:00+00:00"
+LATER = "2026-03-02T13:37:00+00:00"
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> ResultStore:
-    folder = tmp_path_factory.mktemp("results")
-    five_fold(folder)
-    return realistic(folder)
+    return with_folds(tmp_path_factory.mktemp("results"))
 
 
 @pytest.fixture(scope="module")
 def board(store: ResultStore) -> Leaderboard:
-    champion = {RECIPES[2].config_hash: {"name": "icbhi-lungsound4", "version": "3", "alias": "champion"}}
-    return build_board(store, champion, generated=NOON, resamples=1_000)
+    return marked_board(store)
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +47,7 @@ def site(board: Leaderboard, store: ResultStore, tmp_path_factory: pytest.TempPa
 
 
 def test_a_second_build_gives_the_same_bytes(store: ResultStore, site: Path, tmp_path: Path):
-    champion = {RECIPES[2].config_hash: {"name": "icbhi-lungsound4", "version": "3", "alias": "champion"}}
-    again = build_board(store, champion, generated=LATER, resamples=1_000)
+    again = marked_board(store, LATER)
     write(again, tmp_path, Details(again, store))
     names = sorted(path.relative_to(site) for path in site.rglob("*") if path.is_file())
     assert names == sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())

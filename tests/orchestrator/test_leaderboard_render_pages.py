@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from leaderboard_results import RECIPES, Side, five_fold, fold_result, realistic
+from leaderboard_boards import NOON, marked_board
+from leaderboard_results import RECIPES, Side, fold_result, with_folds
 from PIL import Image
 
 from orchestrator.leaderboard.collect import build_board
@@ -24,7 +25,6 @@ from orchestrator.leaderboard.spectrograms import HEIGHT, WIDTH, picture
 from workers.config import ExperimentConfig
 from workers.results import PREDICTIONS, ResultStore
 
-NOON = "2026-03-02T12:00:00+00:00"
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 EVIL = "<script>alert(1)</script>|x\"'&"
 
@@ -65,15 +65,12 @@ def text_of(path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> ResultStore:
-    folder = tmp_path_factory.mktemp("results")
-    five_fold(folder)
-    return realistic(folder)
+    return with_folds(tmp_path_factory.mktemp("results"))
 
 
 @pytest.fixture(scope="module")
 def board(store: ResultStore) -> Leaderboard:
-    champion = {RECIPES[2].config_hash: {"name": "icbhi-lungsound4", "version": "3", "alias": "champion"}}
-    built = build_board(store, champion, generated=NOON, resamples=1_000)
+    built = marked_board(store)
     entry = built.boards[0].tables[0].entries[0]
     built.champions = [
         ChampionChange(model="icbhi", version="1", when="2026-02-01T03:00:00+00:00", reason="the first", score=51.0),
@@ -257,4 +254,6 @@ def test_a_spectrogram_has_time_to_the_right_and_frequency_upwards():
     assert top[:, int(0.8 * WIDTH) :].mean() > 150 > 60 > top[:, : int(0.7 * WIDTH)].mean()
     assert bottom.max() < 60
     assert picture(np.stack([values, values * 0])) == picture(values)  # copies: the cycle itself comes first
+    maps = np.stack([values, values * 0, values * 0])
+    assert picture(np.stack([maps, maps * 0])) == picture(maps) == picture(values), "of several maps the first"
     assert len(picture(np.zeros((10, 8), np.float32))) > 0  # silence has a picture too

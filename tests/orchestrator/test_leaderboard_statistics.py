@@ -28,10 +28,59 @@ def sklearn_score(predicted: np.ndarray, labels: np.ndarray) -> float:
     return 50.0 * (normal + exact)
 
 
-def test_score_of_all_patients_is_the_evaluations():
+METRICS = ("icbhi4", "icbhi2", "accuracy", "uar", "sprsound")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_metric_of_all_patients_is_the_evaluations(metric: str):
+    predicted, labels, patients = some_predictions()
+    hits = statistics.patient_hits(predicted, labels, patients, metric, classes=6)  # two classes do not occur
+    value = evaluate(np.eye(6)[predicted], labels).value(metric)
+    assert hits.score == pytest.approx(value)
+    assert hits.cycles.sum() == len(labels)
+    assert hits.without(["p03"]).score == pytest.approx(
+        evaluate(np.eye(6)[predicted[patients != "p03"]], labels[patients != "p03"]).value(metric)
+    )
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_metric_is_drawn_as_a_plain_loop_draws_it(metric: str):
+    """The mean over seeds of the evaluation's own value on the drawn cycles; entries of other seeds stand beside it."""
+    _, labels, patients = some_predictions()
+    generator = np.random.default_rng(4)
+    seeds = [np.where(generator.random(400) < rate, labels, generator.integers(0, 4, 400)) for rate in (0.2, 0.5, 0.9)]
+    hits = [statistics.patient_hits(predicted, labels, patients, metric, classes=4) for predicted in seeds]
+    together, first, pair = statistics.bootstrap(
+        [[statistics.over_seeds(hits)], [hits[0]], [statistics.over_seeds(hits[1:])]], resamples=150, seed=3
+    )
+    slow = []
+    for draw in statistics.draws(20, 150, 3):
+        rows = np.concatenate([np.tile(np.flatnonzero(patients == name), int(times))
+                               for name, times in zip(hits[0].patients, draw, strict=True)])  # fmt: skip
+        slow.append([evaluate(np.eye(4)[predicted[rows]], labels[rows]).value(metric) for predicted in seeds])
+    np.testing.assert_allclose(together, np.mean(slow, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(first, np.array(slow)[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(pair, np.mean(np.array(slow)[:, 1:], axis=1), rtol=1e-5)
+
+
+def test_a_resample_without_a_class_that_was_tested_has_no_mean_recall():
+    labels, patients = np.array([0, 1, 2, 0, 1]), np.array(["a", "a", "b", "c", "c"])
+    (samples,) = statistics.bootstrap([[statistics.patient_hits(labels, labels, patients, "uar", 5)]], resamples=2_000)
+    drawn = statistics.draws(3, 2_000)
+    whole = (drawn[:, 1] > 0) & (drawn[:, 0] + drawn[:, 2] > 0)
+    np.testing.assert_array_equal(np.isfinite(samples), whole)
+    assert set(samples[whole]) == {100.0}
+
+
+def test_hits_of_two_metrics_are_not_compared():
+    rows = some_predictions()
+    with pytest.raises(ValueError, match="different cycles"):
+        statistics.bootstrap([[statistics.patient_hits(*rows)], [statistics.patient_hits(*rows, "sprsound")]], 10)
+
+
+def test_score_of_all_patients_is_scikit_learns():
     predicted, labels, patients = some_predictions()
     hits = statistics.patient_hits(predicted, labels, patients)
-    assert hits.score == pytest.approx(evaluate(np.eye(4)[predicted], labels).icbhi4.score)
     assert hits.score == pytest.approx(sklearn_score(predicted, labels))
     assert hits.counts[:, [1, 3]].sum() == len(labels)
 

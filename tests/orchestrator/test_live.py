@@ -23,7 +23,7 @@ def ended(trial: int, value: float | None, state: str = "COMPLETE") -> Progress:
 
 
 EVENTS = [
-    Progress("search", {"study": "demo-1234", "missing": 10, "taken_up": 0, "slots": 2}),
+    Progress("search", {"study": "demo-1234", "metric": "icbhi4", "missing": 10, "taken_up": 0, "slots": 2}),
     fold(0, 1, 50.0), fold(0, 2, 52.0), ended(0, 52.0),
     fold(1, 1, 40.0), ended(1, 40.0, "PRUNED"),
     fold(2, 1, 60.0, cached=True), fold(2, 2, 61.0),

@@ -11,15 +11,18 @@ import numpy as np
 import pytest
 
 from feature_store.errors import UserError
+from feature_store.metrics import LABELS, MEANINGS, USUAL
 from orchestrator.leaderboard.collect import build_board
+from orchestrator.leaderboard.tallies import read_predictions
 from orchestrator.model_card import LIMITS, ModelCard
-from orchestrator.model_card_make import LICENCES, estimate_of, make_card, score_interval, search_part
+from orchestrator.model_card_make import LICENCES, best_seed, estimate_of, make_card, score_interval, search_part
 from orchestrator.model_card_page import LONGEST_DESCRIPTION, description, page
 from orchestrator.model_package import CARD, CARD_PAGE, save_model
 from tests.conftest import TINY_FEATURE
 from tests.leaderboard_results import Recipe, Side, fold_result, publish
 from tests.model_cards import a_card
 from workers.config import ExperimentConfig
+from workers.evaluation import evaluate
 from workers.results import PREDICTIONS, WEIGHTS, FoldResult, ResultStore
 
 CONFIG = ExperimentConfig.parse(
@@ -33,12 +36,15 @@ def store(tmp_path: Path) -> ResultStore:
     return ResultStore.open(str(tmp_path / "results"))
 
 
-def published(store: ResultStore, side: Side, folds: int, seeds: int, **changes: Any) -> list[FoldResult]:
-    """Fold runs with weights, as promoted ones are."""
+def published(
+    store: ResultStore, side: Side, folds: int, seeds: int, metric: str = "icbhi4", **changes: Any
+) -> list[FoldResult]:
+    """Fold runs with weights, as promoted ones are, of a task with that metric."""
     results = []
     for seed in range(seeds):
         for fold in range(folds):
             result, predictions = fold_result(RECIPE, side, fold, seed, **changes)
+            result = result.model_copy(update={"data": result.data.model_copy(update={"metric": metric})})
             store.publish(result, {PREDICTIONS: predictions, WEIGHTS: f"weights of seed {seed}".encode()})
             results.append(result)
     return results
@@ -122,6 +128,42 @@ def test_the_numbers_are_those_of_the_leaderboard(store: ResultStore) -> None:
     assert fewer.missing_runs == [(1, 4)]
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "uar", "sprsound"])
+def test_a_task_s_own_metric_is_the_card_s_number(store: ResultStore, metric: str) -> None:
+    results = published(store, Side(patients=20, cycles=260), folds=1, seeds=3, metric=metric)
+    search = search_part("study-1", 51.2, [results[0].hash], "last", store, metric)  # type: ignore[arg-type]
+    card = make_card("icbhi-lungsound4", CONFIG, results, store, search)
+    tests = [result.protocols["last"].test for result in results]
+    assert card.metric == card.tags()["metric"] == metric
+    assert card.score.mean == pytest.approx(np.mean([test.value(metric) for test in tests]))
+    assert card.score.mean != pytest.approx(np.mean([test.icbhi4.score for test in tests]))
+    assert card.score.low is not None and card.score.high is not None
+    assert card.score.low < card.score.mean < card.score.high
+    assert card.search is not None and card.search.score is not None
+    assert card.search.score.mean == pytest.approx(tests[0].value(metric))
+    table = store.predictions(results[0].hash).to_pandas()
+    whole = [evaluate(np.stack(own["logits"]), own["label"].to_numpy()).value(metric)
+             for _, own in table[table["protocol"] == "last"].groupby("device")]  # fmt: skip
+    single = make_card("icbhi-lungsound4", CONFIG, results[:1], store)
+    assert [row.score for row in single.devices] == pytest.approx(whole)
+    text = page(card)
+    assert f"| {LABELS[metric]} | **{card.score}** |" in text and f"| metric | {metric}: {MEANINGS[metric]} |" in text
+    assert f"| {LABELS[metric]} over its folds | {card.search.score} |" in text
+    assert f"| device | cycles | patients | {LABELS[metric]} | Sp | Se |" in text and "two classes" not in text
+
+
+def test_the_weights_are_of_the_seed_that_does_best_by_the_task_s_own_metric(store: ResultStore) -> None:
+    one, other = published(store, Side(patients=12, cycles=200), folds=1, seeds=2, metric="accuracy")
+
+    def held_out(result: FoldResult, accuracy: float, score: float) -> FoldResult:
+        content = result.model_dump(by_alias=True)
+        validation = content["protocols"]["last"]["validation"]
+        validation["accuracy"], validation["icbhi4"]["score"] = accuracy, score
+        return FoldResult.model_validate(content)
+
+    assert best_seed(CONFIG, [held_out(one, 60.0, 90.0), held_out(other, 70.0, 10.0)]).key.seed == 1
+
+
 def test_devices_counts_and_weights_are_those_of_the_runs(store: ResultStore) -> None:
     results = published(store, Side(patients=12, cycles=200), folds=1, seeds=3)
     card = make_card("icbhi-lungsound4", CONFIG, results, store)
@@ -159,21 +201,23 @@ def test_the_search_s_interval_comes_from_its_fold_runs(store: ResultStore) -> N
     side = Side("official-inner5", patients=12, cycles=220, both_sides=())
     names = publish(store, RECIPE, side, range(5), [0])
     results = [result for name in names if (result := store.get(name))]
-    part = search_part("study-1", 51.2, names, "last", store)
+    part = search_part("study-1", 51.2, names, "last", store, USUAL)
     assert part.score is not None and part.score.low is not None and part.score.high is not None
     assert part.score.mean == pytest.approx(np.mean([r.protocols["last"].test.icbhi4.score for r in results]))
     assert part.score.low < part.score.mean < part.score.high
     assert (part.split, part.folds, part.objective) == ("official-inner5", [0, 1, 2, 3, 4], 51.2)
-    gone = search_part("study-1", 51.2, [*names, "0" * 40], "last", store)
+    gone = search_part("study-1", 51.2, [*names, "0" * 40], "last", store, USUAL)
     assert gone.score is None and gone.objective == 51.2
-    assert search_part("study-1", 51.2, [], "last", store).score is None
+    assert search_part("study-1", 51.2, [], "last", store, USUAL).score is None
 
 
 def test_seeds_that_were_tested_on_different_cycles_have_no_interval(store: ResultStore) -> None:
     one = published(store, Side(patients=12, cycles=200), 1, 1)
     other, predictions = fold_result(RECIPE, Side(patients=12, cycles=190), 0, 1)
     store.publish(other, {PREDICTIONS: predictions})
-    assert score_interval([*one, other], "last", store) == {}
+    said = [read_predictions(store, result.hash)["last"] for result in (*one, other)]
+    assert score_interval(one, said[:1], USUAL).keys() == {"low", "high"}
+    assert score_interval([*one, other], said, USUAL) == {}
     assert estimate_of([*one, other], "last", lambda metrics: metrics.accuracy).sd is not None
 
 

@@ -95,18 +95,30 @@ def test_a_new_entry_a_rank_and_a_failed_trial_are_told(home: Settings) -> None:
     assert night(home).changes.nothing, "told once"
 
 
-def test_a_score_that_was_tampered_with_is_caught(home: Settings) -> None:
-    night(home)
-    (path,) = Path(home.results).glob("*/*/result.json")
+def tamper(path: Path) -> None:
+    """Every Score of a result's test side becomes better than its predictions."""
     content = json.loads(path.read_text())
     for protocol in content["protocols"].values():
         protocol["test"]["icbhi4"]["score"] += 9.0
     path.write_text(json.dumps(content))
+
+
+def test_a_score_that_was_tampered_with_is_caught(home: Settings) -> None:
+    night(home)
+    (path,) = Path(home.results).glob("*/*/result.json")
+    before = path.read_text()
+    tamper(path)
     changes = night(home).changes
     assert len(changes.ranks) == 2 and all(change.after is None for change in changes.ranks)
     assert all("by its predictions" in str(change.note) for change in changes.ranks), "the board does not take it"
-    assert changes.summary == "2 entries lost their rank"
+    assert changes.summary == "2 entries contradict their predictions, 2 entries lost their rank"
     assert not changes.refused, "the weights still give the stored predictions"
+    again = night(home)
+    assert len(again.changes.contradicted) == 2 and again.changes.alarming, "said every night until it is mended"
+    assert not again.changes.ranks and "## Entries that contradict their predictions" in again.report
+    path.write_text(before)
+    mended = night(home).changes
+    assert not mended.contradicted and not mended.alarming and len(mended.ranks) == 2
 
 
 def test_predictions_that_were_tampered_with_are_caught(home: Settings) -> None:
@@ -191,6 +203,20 @@ def test_the_command_says_it_in_markdown_in_json_and_to_the_webhook(
     assert "1 registered model fails its check" in receiver.news[1]["text"]
 
 
+def test_the_command_exits_with_one_where_an_entry_contradicts_its_predictions(
+    home: Settings, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever watches the exit code sees it every night, with the reason in what is printed."""
+    monkeypatch.setenv("LUNGTUNE_HOME", str(home.home))
+    (path,) = Path(home.results).glob("*/*/result.json")
+    tamper(path)
+    for _ in range(2):
+        code, printed, _ = run("nightly")
+        assert code == 1 and "by its predictions" in printed
+    code, printed, _ = run("nightly", "--json")
+    assert code == 1 and len(json.loads(printed)["changes"]["contradicted"]) == 2
+
+
 # --- two nights compared ---
 
 
@@ -224,9 +250,32 @@ def test_every_kind_of_change_is_found_and_told() -> None:
     assert (list(changes.failed), list(changes.problems)) == (["s/1"], ["r1"])
     assert changes.summary.startswith("1 registered model fails its check, 1 new champion, 1 new entry, 2 rank changes")
     told = page(changes, ["no registry"])
-    for line in ("- no registry", "**m/2**: weights differ", "m: version 1 -> 2", "rank 1 -> rank 2", "50.00 -> 61.00"):
+    for line in (
+        "- no registry",
+        "**m/2**: weights differ",
+        "m: version 1 -> 2",
+        "rank 1 -> rank 2",
+        "Score 50.00 -> 61.00",
+    ):
         assert line in told
     assert "- s/1: out of memory\n" in told, "an error of several lines is one"
+
+
+def test_a_lost_rank_that_contradicts_nothing_is_no_alarm() -> None:
+    """An entry may also lose its rank since the test side grew, or a seed is not complete."""
+    before = Snapshot(when="2026-01-01T00:00:00+00:00", entries={"a": standing(1, 60.0)})
+    partial = standing(None, 60.0).model_copy(update={"note": "tested on 100 of 200 cycles"})
+    changes = compare(before, Snapshot(when="2026-01-02T00:00:00+00:00", entries={"a": partial}))
+    assert len(changes.lost_rank) == 1 and not changes.alarming and changes.summary == "1 entry lost its rank"
+
+
+def test_an_entry_is_told_by_the_metric_of_its_table() -> None:
+    heard = {"a": standing(1, 73.4).model_copy(update={"metric": "accuracy"})}
+    first = compare(None, Snapshot(when="2026-01-01T00:00:00+00:00", entries=heard))
+    assert "accuracy 73.40" in page(first, []) and "Score" not in page(first, [])
+    better = {"a": heard["a"].model_copy(update={"score": 74.0})}
+    second = compare(Snapshot(when="1", entries=heard), Snapshot(when="2", entries=better))
+    assert "accuracy 73.40 -> 74.00" in page(second, [])
 
 
 def test_a_snapshot_of_another_version_is_passed_over(tmp_path: Path) -> None:

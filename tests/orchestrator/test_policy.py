@@ -96,6 +96,25 @@ def test_searches_over_other_folds_are_not_compared(changes: dict) -> None:
     assert judge(new, old, strict)["score"].passed is False
 
 
+def test_a_task_s_own_metric_is_compared_and_named() -> None:
+    new = with_search(a_card(metric="accuracy"), interval(70.5, 80))
+    old = with_search(a_card(metric="accuracy"), interval(70.0, 80))
+    said = "lower bound 70.50 of the search's accuracy is above 70.00 of version 1"
+    assert judge(new, old)["score"] == RuleOutcome(rule="score", passed=True, detail=said)
+    on_test = Policy.model_validate({"name": "as published", "score": {"compare": "test"}})
+    assert "of the test side's accuracy is not above" in judge(new, old, on_test)["score"].detail
+    again = Verification(metric="uar", agreement=1.0, score=56.0, stored_score=55.5, cycles=100)
+    assert SHIPPED.verified.judge(again)[1].endswith("on 100.0 % of 100 cycles, UAR 56.00 for 55.50")
+
+
+def test_a_champion_of_another_metric_compares_with_nothing() -> None:
+    """An older lungtune registered every task by the Score: 70 of one and 50 of the other are no two of a kind."""
+    new, old = (with_search(a_card(metric=metric), interval(low, 80)) for metric, low in (("uar", 50), ("icbhi4", 70)))
+    outcome = judge(new, old)["score"]
+    said = "an older lungtune registered version 1 by its Score, which UAR does not compare with"
+    assert outcome.passed is True and outcome.detail == said
+
+
 def test_another_feature_of_the_same_cycles_is_no_other_data() -> None:
     new = with_search(a_card(feature_id="mel-0123456789ab", data_hash="e" * 16), interval(55, 60))
     outcome = judge(new, with_search(a_card(), interval(50, 60)))["score"]

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +18,8 @@ from feature_store.settings import Settings
 from feature_store.store import FeatureStore
 from orchestrator.registry import Registry
 from orchestrator.tracking_client import experiment_id
-from tests.conftest import TINY_FEATURE, Run
+from tests.conftest import Run
+from tests.tiny_sweep import TINY_CONFIG
 from workers.config import ExperimentConfig
 from workers.fold import FoldRun, Site, run_fold
 from workers.results import FoldResult
@@ -32,10 +32,7 @@ def registered(small_home: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     """A home whose registry has one model by two seeds, which is the champion; and the run of its weights."""
     home = replace(Settings.load(tmp_path_factory.mktemp("predict")), store=Settings.load(small_home).store)
     site = Site(home.store, home.results, str(home.cache), str(home.weights), device="cpu")
-    training = {"epochs": 1, "batch_size": 32}
-    model = {"name": "crnn", "hidden": 4, "layers": 1}
-    content: dict[str, Any] = {"feature": TINY_FEATURE, "model": model, "objective": {"name": "ce"}}
-    config = ExperimentConfig.parse({**content, "training": training})
+    config = ExperimentConfig.parse(TINY_CONFIG)
     results = [run_fold(FoldRun(config, "official", 0, seed), site) for seed in (0, 1)]
     registry = Registry.open(home)
     run = registry.client.create_run(experiment_id(registry.client, NAME, home))
@@ -109,6 +106,30 @@ def test_annotated_cycles_give_the_stored_predictions(
         assert found == pytest.approx(softmax(np.stack(own["logits"]).astype(float), axis=1), abs=1e-6)
 
 
+def test_E6_a_long_cycle_is_heard_in_pieces(run: Run, recordings: list[str], tmp_path: Path) -> None:
+    """4.7 s by a feature of 2 s: from 0, 1 and 2 s, and the last 1.7 s. A short cycle is the same either way."""
+    (tmp_path / "long.txt").write_text("0.5 5.2\n0.5 1.5\n")
+    (tmp_path / "pieces.txt").write_text("0.5 2.6\n1.5 3.6\n2.5 4.6\n3.5 5.2\n")
+    arguments = ("predict", "champion", recordings[0], "--json", "--cycles")
+    cut = json.loads(run(*arguments, str(tmp_path / "pieces.txt"))[1])[0]["cycles"]
+    rows = np.array([list(cycle["probabilities"].values()) for cycle in cut])
+    said, short = {}, []
+    for pieces in ("one", "mean", "vote"):
+        code, printed, told = run(*arguments, str(tmp_path / "long.txt"), "--pieces", pieces)
+        assert code == 0, told
+        cycle, other = json.loads(printed)[0]["cycles"]
+        said[pieces] = list(cycle["probabilities"].values())
+        short.append(other)
+        assert cycle["label"] == max(cycle["probabilities"], key=cycle["probabilities"].get)
+    assert said["one"] == pytest.approx(rows[0], abs=1e-6)
+    assert said["mean"] == pytest.approx(rows.mean(axis=0), abs=1e-6)
+    votes = rows.argmax(axis=1)
+    assert said["vote"] == pytest.approx(rows[votes == np.bincount(votes).argmax()].mean(axis=0), abs=1e-6)
+    assert short[0] == short[1] == short[2]
+    code, printed, _ = run("predict", "champion", recordings[0], "--cycles", str(tmp_path / "long.txt"), "--json")
+    assert list(json.loads(printed)[0]["cycles"][0]["probabilities"].values()) == said["one"], "the default"
+
+
 def test_a_bad_file_is_named_and_the_rest_is_done(run: Run, recordings: list[str], tmp_path: Path) -> None:
     bad = tmp_path / "text.wav"
     bad.write_text("no sound")
@@ -133,6 +154,7 @@ def test_bad_options_end_with_two_and_say_why(run: Run, recordings: list[str], t
         (("champion", recordings[0], "--cycles", str(tmp_path / "cycles.txt")), "cycles.txt, line 2: no cycle"),
         (("champion", recordings[0], "--cycles", str(tmp_path / "none.txt")), "cannot be read"),
         (("champion", *recordings, "--window", "99"), "a window of 99 s does not fit the model"),
+        (("champion", recordings[0], "--pieces", "vote"), "windows are never longer than what the model hears"),
         (("champion", recordings[0], "--csv", str(tmp_path / "no" / "out.csv")), "there is no such folder"),
     ]
     for arguments, said in cases:

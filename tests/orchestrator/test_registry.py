@@ -1,114 +1,32 @@
-"""The registry on a real MLflow database: what a version says, who is champion, and that it predicts as trained."""
+"""The registry on a real MLflow database: what a version says, who is champion and has been, and how it is found."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import re
-import shutil
-import subprocess
-import sys
-import warnings
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
-import mlflow
 import numpy as np
-import pandas as pd
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
-from scipy.special import softmax
 
 from feature_store.errors import UserError
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
 from orchestrator.model_card import Estimate
-from orchestrator.model_card_make import best_seed, make_card
-from orchestrator.model_package import save_model
+from orchestrator.model_card_make import best_seed
 from orchestrator.policy import DEFAULT, Policy, Standing, Verification
-from orchestrator.promotion_verify import verify
-from orchestrator.registry import Registered, Registry
-from orchestrator.tracking_client import connect, experiment_id
-from search_spaces.schema import merge
-from tests.conftest import TINY_FEATURE
-from tests.leaderboard_results import Recipe, Side, fold_result, publish
-from workers.config import ExperimentConfig
-from workers.fold import FoldRun, Site, run_fold
-from workers.inference import SoundModel
-from workers.results import FoldResult, ResultStore
-
-NAME = "icbhi-lungsound4"
-BASE: dict[str, Any] = {
-    "feature": TINY_FEATURE,
-    "model": {"name": "crnn", "hidden": 8},
-    "objective": {"name": "ce"},
-    "training": {"epochs": 2, "batch_size": 16, "protocol": "validation"},
-}
-
-Train = Callable[..., tuple[ExperimentConfig, list[FoldResult]]]
-Register = Callable[..., Registered]
-
-
-@pytest.fixture(scope="module")
-def home(small_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings of a home for this file; fold runs are trained in it once."""
-    return replace(Settings.load(tmp_path_factory.mktemp("registry")), store=Settings.load(small_home).store)
-
-
-@pytest.fixture(scope="module")
-def train(home: Settings) -> Train:
-    site = Site(home.store, home.results, str(home.cache), str(home.weights), device="cpu")
-
-    def run(seeds: tuple[int, ...] = (0,), **changes: Any) -> tuple[ExperimentConfig, list[FoldResult]]:
-        config = ExperimentConfig.parse(merge(BASE, changes))
-        return config, [run_fold(FoldRun(config, "official", 0, seed), site) for seed in seeds]
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow takes seconds to lay out a database: it is done once, and copied."""
-    home = tmp_path_factory.mktemp("mlflow")
-    connect(Settings.load(home)).search_registered_models()
-    return home / "mlflow.db"
-
-
-@pytest.fixture
-def registered_at(home: Settings, empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """The home's store and results, with an empty MLflow of the test's own, under a policy that takes one seed."""
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
-    (tmp_path / "policy.yaml").write_text("name: one seed\nseeds: {at_least: 1}\n")
-    monkeypatch.setenv("LUNGTUNE_POLICY", str(tmp_path / "policy.yaml"))
-    return replace(home, home=tmp_path, mlflow=f"sqlite:///{tmp_path / 'mlflow.db'}")
-
-
-@pytest.fixture
-def registry(registered_at: Settings) -> Registry:
-    return Registry.open(registered_at)
-
-
-def searched(registry: Registry, skill: float) -> list[str]:
-    """The search's fold runs of a config that is so good, made up: all are tested on the same cycles."""
-    side = Side("official-inner2", recordings=24, recordings_listed=24, patients=30, cycles=400, both_sides=())
-    recipe = Recipe({"name": "crnn", "hidden": 8, "layers": 2}, skill=skill, lr=0.001 * skill)
-    names = [fold_result(recipe, side, fold, seed=0)[0].hash for fold in (0, 1)]
-    return names if names[0] in registry.results else publish(registry.results, recipe, side, (0, 1), [0])
-
-
-@pytest.fixture
-def register(registry: Registry, registered_at: Settings, train: Train) -> Register:
-    def promote(skill: float = 1.0, seeds: tuple[int, ...] = (0,), **changes: Any) -> Registered:
-        config, results = train(seeds, **changes)
-        run = registry.client.create_run(experiment_id(registry.client, NAME, registered_at))
-        facts: dict[str, Any] = {"search_value": 51.25, "study": "sweep-1", "run_id": run.info.run_id}
-        return registry.register(config, results, search_results=searched(registry, skill), **facts)
-
-    return promote
+from orchestrator.registered import Registered
+from orchestrator.registry import Registry
+from tests.registry_home import (  # noqa: F401  the fixtures of this file
+    NAME,
+    Register,
+    Train,
+    empty_database_fixture,
+    home_fixture,
+    register_fixture,
+    registered_at_fixture,
+    registry_fixture,
+    train_fixture,
+)
+from workers.results import FoldResult
 
 
 def test_a_version_says_what_it_is(registry: Registry, register: Register, train: Train, home: Settings) -> None:
@@ -254,55 +172,6 @@ def test_what_the_test_side_says_does_not_move_the_champion(registry: Registry, 
     assert outcome["score"].passed is False and "search's Score" in outcome["score"].detail
 
 
-def test_tampered_weights_are_caught(registry: Registry, register: Register, registered_at: Settings) -> None:
-    registry.policy = Policy.load(DEFAULT)
-    version = register(1.0)
-    assert version.tags["not_promoted_because"] == "seeds: 1 seed, at least 2 wanted"
-    registry.policy = Policy.model_validate({"name": "lenient", "seeds": False})
-    (weights,) = registered_at.home.glob("mlflow-artifacts/**/model.safetensors")
-    content = load_file(weights)
-    name = next(iter(content))
-    save_file({**content, name: content[name] + 0.5}, weights)
-    assert "SHA-256 differs" in str(registry.verify(version).problem)
-    kept = registry.promote(version)
-    assert kept.aliases == () and kept.tags["not_promoted_because"].startswith("verified: the weights are not those")
-
-
-def test_weights_that_say_something_else_are_caught_though_their_hash_was_changed_too(
-    registry: Registry, register: Register, registered_at: Settings
-) -> None:
-    version = register(1.0)
-    (weights,) = registered_at.home.glob("mlflow-artifacts/**/model.safetensors")
-    content = load_file(weights)
-    bias = next(name for name in content if name.endswith("bias") and content[name].shape == (4,))
-    save_file({**content, bias: content[bias] + torch.tensor([0.0, 9.0, 0.0, 0.0])}, weights)
-    assert version.card is not None
-    forged = version.card.model_copy(update={"weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest()})
-    found = verify(forged, weights.read_bytes(), registry.results, registered_at)
-    assert found.problem is None and found.agreement < 0.9
-    assert not registry.policy.verified.judge(found)[0]
-    inflated = forged.model_copy(update={"score": Estimate(mean=forged.score.mean + 5)})
-    assert "not the card's" in str(verify(inflated, weights.read_bytes(), registry.results, registered_at).problem)
-
-
-def test_a_registered_model_whose_data_are_gone_is_told_and_still_there(
-    registry: Registry, register: Register, registered_at: Settings, tmp_path: Path
-) -> None:
-    version = register(1.0)
-    elsewhere = replace(registered_at, store=str(tmp_path / "nowhere"))
-    lost = Registry(registry.client, registry.results, elsewhere, registry.policy)
-    assert "cannot be run again" in str(lost.verify(version).problem)
-    assert "there is no feature store here" in str(lost.verify(version).problem)
-    empty = ResultStore.open(str(tmp_path / "results"))
-    lost = Registry(registry.client, empty, registered_at, registry.policy)
-    assert "fold runs are gone from the result store" in str(lost.verify(version).problem)
-    shutil.rmtree(registered_at.home / "mlflow-artifacts")
-    assert "files are gone" in str(registry.verify(version).problem)
-    with pytest.raises(UserError, match="files are gone"), registry.files(version):
-        pass
-    assert registry.find(NAME).card == version.card
-
-
 def test_a_version_without_a_card_is_compared_with_nothing_and_promoted_only_by_force(
     registry: Registry, register: Register
 ) -> None:
@@ -342,124 +211,6 @@ def test_the_test_side_does_not_choose_the_seed(train: Train) -> None:
 
     assert best_seed(config, [scoring(one, 40.0, 90.0), scoring(other, 60.0, 10.0)]).key.seed == 1
     assert best_seed(config, [scoring(one, 50.0, 1.0), scoring(other, 50.0, 2.0)]).key.seed == 0
-
-
-def test_the_champion_predicts_as_its_fold_run_did(
-    registry: Registry,
-    register: Register,
-    train: Train,
-    synthetic_corpus: Path,
-    registered_at: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """From the WAV and the cycle's times, `mlflow.pyfunc` gives the probabilities of the stored logits."""
-    _, (result,) = train()
-    register()
-    for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
-        monkeypatch.setenv(variable, registered_at.mlflow)
-    model = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
-
-    stored = registry.results.predictions(result.hash).to_pandas()
-    stored = stored[stored["protocol"] == "validation"].merge(
-        FeatureStore.open(registered_at.store).cycles("icbhi").to_pandas()[["cycle_id", "recording", "start", "end"]]
-    )
-    assert len(stored) == result.data.test
-    stored["path"] = [str(next(synthetic_corpus.rglob(f"{name}.wav"))) for name in stored["recording"]]
-    stored["recording"] = stored["path"]
-    expected = pd.DataFrame(softmax(np.stack(stored["logits"]).astype(float), axis=1), columns=result.data.classes)
-    predicted = model.predict(stored[["path", "start", "end"]])
-    cycles = predicted[predicted["level"] == "cycle"]
-    keys = ["recording", "start", "end"]
-    both = cycles.merge(pd.concat([stored, expected], axis=1), on=keys, suffixes=("", "_stored"))
-    assert len(both) == len(cycles) == len(stored)
-    found = both[result.data.classes].to_numpy()
-    assert found == pytest.approx(both[[f"{name}_stored" for name in result.data.classes]].to_numpy(), abs=1e-6)
-    assert found.std(axis=0).max() > 1e-3
-    assert both["label"].tolist() == [result.data.classes[column] for column in found.argmax(axis=1)]
-    recordings = predicted[predicted["level"] == "recording"]
-    assert recordings["recording"].tolist() == list(dict.fromkeys(stored["path"]))
-
-    path = stored["path"][0]
-    for table in (pd.DataFrame({"path": [path]}), pd.DataFrame({"path": [path], "start": [None], "end": [None]})):
-        table = table.astype({name: float for name in ("start", "end") if name in table})
-        answer = model.predict(table)
-        cut = answer[answer["level"] == "cycle"]
-        assert len(cut) > 1 and cut["start"].iloc[0] == 0
-        assert (cut["end"] - cut["start"]).max() <= 2.0 + 1e-9
-        assert cut["start"].tolist()[1:] == cut["end"].tolist()[:-1]
-        assert answer[result.data.classes].sum(axis=1).to_numpy() == pytest.approx(1.0, abs=1e-5)
-
-
-def test_a_model_folder_holds_no_pickle_and_saves_without_a_warning(
-    train: Train, registry: Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    config, (result,) = train()
-    folder = tmp_path / "model"
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        save_model(folder, config, make_card(NAME, config, [result], registry.results), registry.results)
-    told = [str(warning.message) for warning in warned] + [record.getMessage() for record in caplog.records]
-    told = [text for text in told if text != "Validating input example against model signature"]  # as it should
-    assert not [text for text in told if re.search("signature|type hint|not provided|was not found", text)]
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    kinds = {"", ".py", ".json", ".yaml", ".yml", ".txt", ".safetensors", ".typed", ".md"}
-    assert {path.suffix for path in files} <= kinds
-    assert not any(path.read_bytes()[:1] == b"\x80" for path in files if path.suffix != ".safetensors")
-    signature = mlflow.models.get_model_info(str(folder)).signature
-    assert signature is not None and signature.outputs is not None
-    assert signature.inputs.input_names() == ["path", "audio", "samples", "rate", "start", "end", "cycles"]
-    assert signature.inputs.required_input_names() == []
-    columns = ["row", "recording", "level", "start", "end", "label", "note", *result.data.classes]
-    assert signature.outputs.input_names() == columns
-    assert [param.name for param in signature.params.params] == ["window_seconds", "hop_seconds"]
-
-
-AWAY = """
-import ast, json, sys
-from pathlib import Path
-from workers.inference import SoundModel
-code, artifacts, audio = map(Path, sys.argv[1:])
-predicted = SoundModel(artifacts).predict(audio)
-imported = set()
-for module in list(sys.modules.values()):
-    file = Path(getattr(module, "__file__", None) or "built-in")
-    if code in file.parents:
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.ImportFrom | ast.Import):
-                imported |= {node.module} if isinstance(node, ast.ImportFrom) else {name.name for name in node.names}
-own = [name for name in sys.modules if name.split(".")[0] in {"workers", "feature_store"}]
-print(json.dumps({
-    "probabilities": [one.probabilities.tolist() for one in predicted.cycles],
-    "imported": sorted({name.split(".")[0] for name in imported if name.split(".")[0] in sys.modules}),
-    "strangers": [name for name in own if code not in Path(sys.modules[name].__file__).parents],
-}))
-"""
-
-
-def test_the_folder_alone_predicts(train: Train, registry: Registry, synthetic_corpus: Path, tmp_path: Path) -> None:
-    """In a fresh process with the folder's own code, and nothing imported that its requirements do not name."""
-    config, (result,) = train()
-    folder = tmp_path / "model"
-    save_model(folder, config, make_card(NAME, config, [result], registry.results), registry.results)
-    audio = str(sorted(synthetic_corpus.rglob("*.wav"))[0])
-    command = [sys.executable, "-c", AWAY, str(folder / "code"), str(folder / "artifacts"), audio]
-    environment = {**os.environ, "PYTHONPATH": str(folder / "code")}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-    away = json.loads(done.stdout)
-    here = SoundModel(folder / "artifacts").predict(Path(audio)).cycles
-    assert np.array(away["probabilities"]) == pytest.approx(np.stack([one.probabilities for one in here]), abs=1e-6)
-    assert away["strangers"] == []
-    required = {line.split("==")[0] for line in (folder / "requirements.txt").read_text().splitlines()}
-    third_party = set(away["imported"]) - set(sys.stdlib_module_names) - {"workers", "feature_store"}
-    assert {"torch", "numpy", "soundfile"} <= third_party <= required
-
-
-def test_a_result_without_weights_cannot_be_packed(home: Settings, train: Train, registry: Registry) -> None:
-    config = ExperimentConfig.parse(merge(BASE, {"model": {"hidden": 3}}))
-    site = Site(home.store, home.results, str(home.cache), str(home.weights), device="cpu", keep_weights=False)
-    result = run_fold(FoldRun(config, "official", 0, 0), site)
-    with pytest.raises(UserError, match=r"has no model\.safetensors"):
-        make_card(NAME, config, [result], registry.results)
 
 
 @pytest.mark.parametrize("wrong", ["icbhi-lungsound2", f"{NAME}@champoin", f"{NAME}/7"])

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from mlflow.exceptions import MlflowException
+from safetensors.torch import save
 from sklearn.metrics import recall_score
-from voice_clips import write_voices
+from voice_clips import write_rows, write_voices
 
 from feature_store.build import build
 from feature_store.datasets import open_corpus
 from feature_store.datasets.base import Contest
 from feature_store.errors import UserError
 from feature_store.features import resolve_feature
+from feature_store.recording_tables import encode_cells
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
+from orchestrator.model_card_make import make_card
+from orchestrator.model_package import CARD_PAGE, save_model
 from orchestrator.submission import submission, weighted
 from search_spaces.presets import load_preset
 from search_spaces.schema import merge
 from tests.conftest import Run
+from tests.tiny_sweep import TINY_CONFIG
 from workers.config import ExperimentConfig
 from workers.evaluation import evaluate
 from workers.fold import FoldRun, Site, run_fold
 from workers.inference import SoundModel, write_model
+from workers.models import build_model
 from workers.optimisation import build_optimizer
 from workers.results import WEIGHTS, FoldResult, ResultStore
 
@@ -122,6 +133,110 @@ def test_a_voice_without_its_medical_numbers_is_refused(
     _, audio = open_corpus(NAME, voices).contest().clips[0]
     with pytest.raises(UserError, match="takes 44 numbers beside each sound, and there are 0"):
         model.predict(audio)
+
+
+# --- the medical table of a prediction ---
+
+
+@pytest.fixture
+def listed(voices: Path) -> tuple[Path, list[Path]]:
+    """The contest's public list, and its clips."""
+    folder = voices / "Public_Testing_Dataset"
+    return folder / "test_datalist_public.csv", sorted((folder / "test_data_public").glob("*.wav"))
+
+
+def test_a_prediction_takes_the_contests_list_and_says_what_the_submission_says(
+    run: Run, trained: tuple[Settings, list[FoldResult]], voices: Path, listed: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
+    name = trained[1][0].hash
+    code, printed, told = run("predict", name, *listed[1], "--table", listed[0], "--json")
+    assert code == 0, told
+    model, contest = opened(trained[0], trained[1][0], tmp_path / "model"), open_corpus(NAME, voices).contest()
+    assert len(listed[1]) == 3
+    for audio, document in zip(listed[1], json.loads(printed), strict=True):
+        wanted = model.predict(audio, table=contest.tables[audio.stem]).probabilities
+        assert list(document["recording"]["probabilities"].values()) == pytest.approx(wanted.tolist(), abs=1e-6)
+        other = model.predict(audio, table=np.roll(contest.tables[audio.stem], 1).tolist()).probabilities
+        assert not np.allclose(wanted, other, atol=1e-6), "the numbers beside the sound are heard"
+
+
+def test_what_is_wrong_with_the_list_is_told(
+    run: Run, trained: tuple[Settings, list[FoldResult]], listed: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
+    name, (table, clips) = trained[1][0].hash, listed
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+
+    def changed(file: str, columns: list[str] | None = None, **cells: str) -> str:
+        edited = [{**rows[0], **{key.replace("_", " "): cell for key, cell in cells.items()}}, *rows[1:]]
+        write_rows(tmp_path / file, columns or list(rows[0]), edited)
+        return str(tmp_path / file)
+
+    code, printed, told = run("predict", name, clips[0])
+    assert code == 2 and "the model takes 44 numbers beside each sound" in told and "--table CSV" in told
+    lacking = changed("lacking.csv", [column for column in rows[0] if column != "Smoking"])
+    code, _, told = run("predict", name, clips[0], "--table", lacking)
+    assert code == 2 and "lacking.csv: has no column 'Smoking'" in told
+    twice = changed("twice.csv", ID=rows[1]["ID"])
+    code, _, told = run("predict", name, clips[0], "--table", twice)
+    assert code == 2 and "twice.csv:3: '" in told and "stands twice" in told
+    code, printed, told = run("predict", name, *clips, "--table", changed("smoke.csv", Smoking="7"), "--json")
+    assert code == 1 and "smoke.csv:2: 'Smoking' is '7', which is no code of 0 to 3" in told
+    assert ["error" in document for document in json.loads(printed)] == [True, False, False], "the rest is done"
+    code, printed, told = run("predict", name, *clips, "--table", changed("other.csv", ID="0Azzzzz"), "--json")
+    assert code == 1 and f"{clips[0].name}: has no row in" in told and f"add one of '{clips[0].stem}'" in told
+
+
+def test_a_packed_model_takes_the_row_s_cells(
+    trained: tuple[Settings, list[FoldResult]], voices: Path, listed: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
+    """As `mlflow models serve` gets it from JSON: text or numbers by the contest's columns."""
+    home, (result, _) = trained
+    results, config = ResultStore.open(home.results), ExperimentConfig.model_validate(result.config)
+    save_model(tmp_path / "model", config, make_card("voice", config, [result], results), results)
+    model = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+    assert model.metadata.signature.inputs.input_names()[-1] == "table"
+    assert "recording.wav --table list.csv" in (tmp_path / "model" / CARD_PAGE).read_text()
+    with listed[0].open(newline="") as file:
+        row = next(csv.DictReader(file))
+    audio = next(path for path in listed[1] if path.stem == row["ID"])
+    cells = {column: float(cell) if column == "Age" else cell for column, cell in row.items()}
+    said = model.predict(pd.DataFrame({"path": [str(audio)], "table": [cells]}))
+    contest = open_corpus(NAME, voices).contest()
+    wanted = opened(home, result, tmp_path / "alone").predict(audio, table=contest.tables[row["ID"]]).probabilities
+    whole = said[said["level"] == "recording"][result.data.classes].to_numpy()[0]
+    assert whole == pytest.approx(wanted, abs=1e-6)
+    for table, told in (
+        (None, "row 0: the model takes 44 numbers beside each sound"),
+        ({key: cell for key, cell in cells.items() if key != "Sex"}, "row 0, table: has no column 'Sex'"),
+        ({**cells, "frequency": "often"}, "row 0, table: 'frequency' is 'often', which is no code of 0 to 3"),
+    ):
+        with pytest.raises(MlflowException, match=told):
+            model.predict(pd.DataFrame({"path": [str(audio)], "table": [table]}))
+    rows = pd.DataFrame({"path": [str(audio)] * 2, "start": [0.0, 0.5], "end": [0.5, 1.0], "table": [cells, cells]})
+    assert (model.predict(rows)["level"] == "cycle").sum() == 2
+    rows.at[1, "table"] = {**cells, "Age": 20}
+    with pytest.raises(MlflowException, match="stands in several rows with another table"):
+        model.predict(rows)
+
+
+def test_a_table_of_a_corpus_that_has_none_is_told() -> None:
+    with pytest.raises(UserError, match="recordings of 'icbhi' have no table"):
+        encode_cells("icbhi", {}, "row 0")
+
+
+def test_a_model_that_hears_the_sound_alone_takes_no_list(
+    run: Run, trained: tuple[Settings, list[FoldResult]], listed: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
+    config = ExperimentConfig.parse(TINY_CONFIG)
+    weights = save(build_model(config.model, config.feature.shape, 4).state_dict())
+    write_model(tmp_path / "alone", config, ["normal", "crackle", "wheeze", "both"], weights)
+    code, _, told = run("predict", tmp_path / "alone", listed[1][0], "--table", listed[0])
+    assert code == 2 and "the model hears the sound alone" in told
+    assert run("predict", tmp_path / "alone", listed[1][0])[0] == 0
+
+
+# --- submissions ---
 
 
 def test_N3_a_submission_keeps_the_templates_order_and_has_no_header() -> None:

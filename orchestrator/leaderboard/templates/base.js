@@ -22,12 +22,14 @@
     return element;
   };
 
-  // One digit after the point; a tie goes to the even digit, as Python has it, so that both draw the same row.
-  lungtune.one = function (value) {
+  // A number of digits after the point; a tie goes to the even digit, as Python has it, so that both draw the same row.
+  lungtune.fixed = function (value, digits) {
     if (value === null) return "–";
-    var below = Math.floor(value * 10);
-    return (value * 10 - below === 0.5 ? (below + below % 2) / 10 : value).toFixed(1);
+    var scale = Math.pow(10, digits), below = Math.floor(value * scale);
+    return (value * scale - below === 0.5 ? (below + below % 2) / scale : value).toFixed(digits);
   };
+
+  lungtune.one = function (value) { return lungtune.fixed(value, 1); };
 
   lungtune.signed = function (value) { return (value < 0 ? "−" : "+") + Math.abs(value).toFixed(1); };
 
@@ -64,6 +66,7 @@
       table.entries = table.rows.map(function (row, index) {
         var entry = { table: table, index: index };
         data.columns.forEach(function (name, at) { entry[name] = row[at]; });
+        Object.assign(entry, entry.beside);
         lungtune.byId.set(entry.id, entry);
         return entry;
       });

@@ -35,12 +35,15 @@
     if (a.id === b.id) return "These are one and the same entry: choose another for one of the two.";
     if (!a.cycles || a.cycles !== b.cycles) {
       return "These two were not tested on the same cycles (" + a.table.title + " and " + b.table.title +
-        "), so a difference of their Scores says nothing about the models.";
+        "), so a difference of their numbers says nothing about the models.";
     }
     if (a.table.honest !== b.table.honest) {
       var habit = a.table.honest ? "the second" : "the first";
       return "These two chose their epoch differently: " + habit + " chose it on the test side, which flatters its Score by " +
         "about two points. An honest entry is not compared with it.";
+    }
+    if (a.table.metric !== b.table.metric) {
+      return "These two are ranked by different numbers (" + a.table.name + " and " + b.table.name + "), which have no difference.";
     }
     return null;
   }
@@ -72,9 +75,9 @@
   // --- what came out ---
 
   function draw(a, b, one, two, cycles) {
-    var found = statistics.compare(one.hits, two.hits, RESAMPLES, SEED);
+    var found = statistics.compare(one.hits, two.hits, RESAMPLES, SEED, a.table.metric);
     result.replaceChildren(
-      verdict(found), numbers(a, b),
+      verdict(found, a.table.name), numbers(a, b),
       h("section", { class: "pair" },
         matrix("A: " + name(a), one, cycles.classes), matrix("B: " + name(b), two, cycles.classes)),
       disagreement(one, two, cycles), settings(one.config, two.config));
@@ -82,18 +85,18 @@
   }
 
   lungtune.sentence = function (found) {
-    if (found.low === null) return "The test side is too small for an interval: the Scores differ by " + lungtune.one(Math.abs(found.mean)) + ".";
+    if (found.low === null) return "The test side is too small for an interval: the two differ by " + lungtune.one(Math.abs(found.mean)) + ".";
     var range = function (low, high) { return " (" + lungtune.one(low) + " to " + lungtune.one(high) + ")"; };
     if (found.low > 0) return "A is better by " + lungtune.one(found.mean) + range(found.low, found.high) + ".";
     if (found.high < 0) return "B is better by " + lungtune.one(-found.mean) + range(-found.high, -found.low) + ".";
     return "No difference shows: A minus B is " + lungtune.signed(found.mean) + " (" + lungtune.signed(found.low) + " to " + lungtune.signed(found.high) + ").";
   };
 
-  function verdict(found) {
+  function verdict(found, name) {
     return h("section", { class: "verdict card" },
       h("p", { class: "sentence" }, lungtune.sentence(found)),
       found.low === null ? null : scale(found),
-      h("p", { class: "quiet" }, "Score of A minus Score of B, in brackets its 95 % interval: " + lungtune.count(RESAMPLES) +
+      h("p", { class: "quiet" }, name + " of A minus " + name + " of B, in brackets its 95 % interval: " + lungtune.count(RESAMPLES) +
         " times the same patients are drawn for both. Other patients could turn a difference whose interval holds 0."));
   }
 
@@ -119,11 +122,11 @@
   }
 
   function numbers(a, b) {
-    var rows = [
-      ["Score", "score"], ["Specificity", "specificity"], ["Sensitivity", "sensitivity"], ["icbhi2 Score", "icbhi2"],
-      ["Pooled Score", "pooled"], ["Training minutes", "minutes"]
-    ].filter(function (row) { return a[row[1]] !== null || b[row[1]] !== null; }).map(function (row) {
-      return [row[0], lungtune.one(a[row[1]]), lungtune.one(b[row[1]])];
+    var rows = [[a.table.name, "score", 1]].concat(
+      a.table.measures.map(function (measure) { return [measure.title, measure.key, measure.digits]; }),
+      [["Pooled " + a.table.label, "pooled", 1], ["Training minutes", "minutes", 1]]
+    ).filter(function (row) { return a[row[1]] !== null || b[row[1]] !== null; }).map(function (row) {
+      return [row[0], lungtune.fixed(a[row[1]], row[2]), lungtune.fixed(b[row[1]], row[2])];
     });
     [["Rank", "rank", String], ["Seeds", "seeds", String], ["Parameters", "parameters", lungtune.short], ["Trained on", "device", String],
       ["Pretraining", "pretraining", function (text) { return text || "none"; }]].forEach(function (row) {

@@ -12,7 +12,7 @@
     ];
   }
 
-  function number(value) { return h("td", { class: "n" }, lungtune.one(value)); }
+  function number(value, digits) { return h("td", { class: "n" }, lungtune.fixed(value, digits)); }
 
   function details(entry) {
     return [entry.differs.map(function (item) { return [h("span", {}, item), " "]; }), h("code", {}, entry.hash)];
@@ -25,7 +25,7 @@
     return h("td", { class: "rank" }, h("span", { class: "place" }, String(entry.rank), tie), span);
   }
 
-  function row(entry, pooled, picked) {
+  function row(entry, pooled, measures, picked) {
     var name = entry.model + ", " + entry.objective;
     return h("tr", { class: "entry", "data-id": entry.id },
       h("td", { class: "pick" }, h("input", {
@@ -39,8 +39,8 @@
         h("small", { class: "phone" }, entry.objective), h("small", {}, details(entry))),
       h("td", { class: "objective" }, entry.objective, h("small", {}, entry.settings)),
       h("td", { class: "n" }, score(entry.score, entry.sd, entry.low, entry.high)),
-      pooled ? number(entry.pooled) : null,
-      number(entry.specificity), number(entry.sensitivity), number(entry.icbhi2),
+      pooled ? number(entry.pooled, 1) : null,
+      measures.map(function (measure) { return number(entry[measure.key], measure.digits); }),
       h("td", { class: "n" }, String(entry.seeds)),
       h("td", { class: "wide" }, entry.pretraining || h("span", { class: "quiet" }, "none"),
         entry.extra.length ? h("small", {}, "and " + entry.extra.join(", ")) : null),
@@ -90,7 +90,7 @@
   Ranking.prototype.append = function (from, to) {
     var part = document.createDocumentFragment(), grouped = this.key === "rank";
     for (var i = from; i < to; i++) {
-      var made = row(this.found[i], this.pooled, this.picked.indexOf(this.found[i].id) >= 0);
+      var made = row(this.found[i], this.pooled, this.table.measures, this.picked.indexOf(this.found[i].id) >= 0);
       if (grouped && i > 0 && this.found[i].group !== this.found[i - 1].group) made.classList.add("group-start");
       part.append(made);
     }

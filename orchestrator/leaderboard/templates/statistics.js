@@ -18,47 +18,82 @@
     return next;
   };
 
-  // hits[fold][patient] = [normal hit, normal, abnormal hit, abnormal]; a rate over no cycle is 0.
-  statistics.score = function (hits) {
+  // The metric in percent of the rates of its groups: their mean, or for sprsound of every seed's Sp and Se the mean of
+  // the average and of the harmonic mean.
+  function combined(rates, metric) {
+    if (metric !== "sprsound") return 100 * mean(rates);
+    var seeds = [];
+    for (var k = 0; k < rates.length; k += 2) {
+      var sum = rates[k] + rates[k + 1];
+      seeds.push((sum / 2 + (sum > 0 ? 2 * rates[k] * rates[k + 1] / sum : 0)) / 2);
+    }
+    return 100 * mean(seeds);
+  }
+
+  // Pairs of hits and cycles that count in a fold: the mean recall (uar) is that of the classes that occur.
+  function pairsOf(fold, metric) {
+    var pairs = [];
+    for (var k = 0; k < fold[0].length; k += 2) {
+      if (metric !== "uar" || total(fold, k + 1) > 0) pairs.push(k);
+    }
+    return pairs;
+  }
+
+  function total(fold, at) { return fold.reduce(function (sum, patient) { return sum + patient[at]; }, 0); }
+
+  // hits[fold][patient] = [hit, cycles, hit, cycles...], a pair a group of cycles; a rate over no cycle is 0.
+  statistics.score = function (hits, metric) {
     return mean(hits.map(function (fold) {
-      var sum = [0, 1, 2, 3].map(function (k) { return fold.reduce(function (total, patient) { return total + patient[k]; }, 0); });
-      return 50 * (sum[0] / Math.max(sum[1], 1) + sum[2] / Math.max(sum[3], 1));
+      return combined(pairsOf(fold, metric).map(function (k) {
+        return total(fold, k) / Math.max(total(fold, k + 1), 1);
+      }), metric);
     }));
   };
 
-  // Score of `a` minus Score of `b` over the same resamples of patients, drawn within each fold; a fold whose resample
-  // has no normal or no abnormal cycle is left out of that resample's mean.
-  statistics.compare = function (a, b, resamples, seed) {
-    var random = statistics.generator(seed), found = [], folds = a.map(function (fold, f) {
-      var flat = new Float64Array(fold.length * 6);
-      fold.forEach(function (patient, p) { flat.set([patient[1], patient[3], patient[0], patient[2], b[f][p][0], b[f][p][2]], p * 6); });
-      return { patients: fold.length, counts: flat };
+  // The metric of `a` minus that of `b` over the same resamples of patients, drawn within each fold; a fold whose
+  // resample lacks a group of cycles is left out of that resample's mean.
+  statistics.compare = function (a, b, resamples, seed, metric) {
+    var random = statistics.generator(seed), found = [];
+    var folds = a.map(function (fold, f) {
+      var one = pairsOf(fold, metric), two = pairsOf(b[f], metric), groups = metric === "sprsound" ? 2 : one.length;
+      var width = groups + one.length + two.length, flat = new Float64Array(fold.length * width);
+      fold.forEach(function (patient, p) {
+        flat.set(one.slice(0, groups).map(function (k) { return patient[k + 1]; })
+          .concat(one.map(function (k) { return patient[k]; }), two.map(function (k) { return b[f][p][k]; })), p * width);
+      });
+      return { patients: fold.length, groups: groups, one: one.length, two: two.length, width: width, counts: flat };
     });
     for (var r = 0; r < resamples; r++) {
-      var total = 0, used = 0;
+      var sum = 0, used = 0;
       for (var f = 0; f < folds.length; f++) {
-        var n = folds[f].patients, counts = folds[f].counts, normal = 0, abnormal = 0, one = 0, two = 0, three = 0, four = 0;
-        for (var draw = 0; draw < n; draw++) {
-          var at = Math.floor(random() * n) * 6;
-          normal += counts[at];
-          abnormal += counts[at + 1];
-          one += counts[at + 2];
-          two += counts[at + 3];
-          three += counts[at + 4];
-          four += counts[at + 5];
-        }
-        if (normal > 0 && abnormal > 0) {
-          total += 50 * ((one - three) / normal + (two - four) / abnormal);
-          used++;
-        }
+        var difference = resampled(folds[f], random, metric);
+        if (difference === null) continue;
+        sum += difference;
+        used++;
       }
-      if (used) found.push(total / used);
+      if (used) found.push(sum / used);
     }
-    var difference = statistics.score(a) - statistics.score(b);
-    if (found.length * 2 < resamples || !found.length) return { mean: difference, low: null, high: null };
+    var all = statistics.score(a, metric) - statistics.score(b, metric);
+    if (found.length * 2 < resamples || !found.length) return { mean: all, low: null, high: null };
     found.sort(function (x, y) { return x - y; });
-    return { mean: difference, low: statistics.percentile(found, 2.5), high: statistics.percentile(found, 97.5) };
+    return { mean: all, low: statistics.percentile(found, 2.5), high: statistics.percentile(found, 97.5) };
   };
+
+  // The difference over as many patients of a fold, drawn again; null where a group has no cycle.
+  function resampled(fold, random, metric) {
+    var sums = new Float64Array(fold.width), n = fold.patients, groups = fold.groups;
+    for (var draw = 0; draw < n; draw++) {
+      var at = Math.floor(random() * n) * fold.width;
+      for (var k = 0; k < fold.width; k++) sums[k] += fold.counts[at + k];
+    }
+    for (var group = 0; group < groups; group++) if (sums[group] === 0) return null;
+    var rates = function (from, count) {
+      var made = [];
+      for (var pair = 0; pair < count; pair++) made.push(sums[from + pair] / sums[pair % groups]);
+      return made;
+    };
+    return combined(rates(groups, fold.one), metric) - combined(rates(groups + fold.one, fold.two), metric);
+  }
 
   // Of sorted values, between the two nearest.
   statistics.percentile = function (sorted, percent) {

@@ -1,0 +1,73 @@
+"""A version of a registered model, read from its tags in MLflow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from feature_store.errors import UserError
+from feature_store.metrics import USUAL, Metric
+from orchestrator.model_card import ModelCard
+from orchestrator.promotion import PROMOTED, ChampionChange, Decision
+
+CHAMPION = "champion"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version of a registered model."""
+
+    name: str
+    version: str
+    aliases: tuple[str, ...]
+    tags: dict[str, str]
+
+    @property
+    def score(self) -> float:
+        """Test side, mean over seeds, percent, by `metric`."""
+        return float(self.tags["score"])
+
+    @property
+    def metric(self) -> Metric:
+        """The task's own, when it was registered."""
+        return cast(Metric, self.tags.get("metric", USUAL))
+
+    @property
+    def card(self) -> ModelCard | None:
+        """None if an older lungtune registered it."""
+        return ModelCard.of_tags(self.tags)
+
+    @property
+    def decision(self) -> Decision | None:
+        """The last one on whether it becomes champion."""
+        return Decision.of_tags(self.tags)
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.version}"
+
+
+def card_of(version: Registered) -> ModelCard:
+    """The version's card.
+
+    Raises:
+        UserError: an older lungtune registered it, without one.
+    """
+    card = version.card
+    if card is None:
+        hint = "run its sweep again: it registers the model anew"
+        raise UserError("an older lungtune registered it, without a model card", where=str(version), hint=hint)
+    return card
+
+
+def change_to(version: Registered) -> ChampionChange:
+    """The entry of the champions' list that a champion is due, from its own tags."""
+    decision = version.decision
+    return ChampionChange(
+        version=version.version,
+        when=decision.when if decision else "",
+        reason=version.tags.get(PROMOTED, ""),
+        score=version.score,
+        metric=version.metric,
+        config_hash=version.tags.get("config_hash", ""),
+        kind="forced" if decision and decision.forced is not None else "policy",
+    )
