@@ -19,6 +19,7 @@ from feature_store.feature_cache import PARTIAL, SCALARS, hold
 from feature_store.features import NAMED, Spec
 from feature_store.manifest import VERSION as MANIFEST_VERSION
 from feature_store.manifest import Manifest, recording_key
+from feature_store.metrics import USUAL, Metric
 from feature_store.parts import read_table, scalars_of, values_of
 from feature_store.splits import SplitTable, inner_folds
 from feature_store.storage import Storage, open_storage
@@ -104,6 +105,10 @@ class FeatureStore:
             known = self.datasets()
             hint = nearest(name, known) if known else "it is empty: run `lungtune features build`"
             raise UserError(f"the store has no dataset '{name}'", where=self.uri, hint=hint) from None
+
+    def metric(self, dataset: str, task: str) -> Metric:
+        """What a task's published results are ranked by."""
+        return self.dataset(dataset).get("metrics", {}).get(task, USUAL)  # a store built before metrics were kept
 
     def cycles(self, dataset: str) -> pa.Table:
         """One row a cycle, sorted as the corpus is: who, where, when, labels, hashes of audio and annotation."""

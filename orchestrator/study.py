@@ -51,7 +51,7 @@ class Study:
             study_name=self.name,
             storage=open_storage(settings.optuna),
             directions=["maximize"] if space.search.cost is None else ["maximize", "minimize"],
-            pruner=build_pruner(space.search.pruner, self.ended_trials),
+            pruner=build_pruner(space.search.pruner, self.ended_trials, by_family=space.promotion.each_family),
             load_if_exists=True,
         )
         self.study.set_user_attr("evaluation", space.evaluation.model_dump(mode="json"))

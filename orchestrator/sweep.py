@@ -108,6 +108,8 @@ def run_sweep(
     cluster.check(space.resources)
     folds = check_space(space, store, settings)
     site = replace(site_of(settings), keep_weights=False)
+    first = space.corners(space.family_names[0])[0]
+    metric = space.evaluation.metric or store.metric(first.dataset, first.task)
     work = TrialWork(site, space.evaluation, tuple(folds), space.resources, space.search.cost, backend or RayBackend())
     fold_runs = len(folds) * len(space.evaluation.seeds)
     with (
@@ -115,7 +117,7 @@ def run_sweep(
         Study.lease(space, settings, fold_runs, _waiting(watch)) as study,
         Tracker.open(settings, space, study.name, watch) as tracker,
     ):
-        counted = _search(space, settings, cluster, study, tracker, work, watch)
+        counted = _search(space, settings, cluster, study, tracker, work, metric, watch)
         chosen = _finalists(space, study) if isinstance(work.backend, RayBackend) else []
         finalists = [_promote(finalist, space, settings, store, watch) for finalist in chosen]
         _register(finalists, space, settings, study, tracker, watch)
@@ -124,7 +126,7 @@ def run_sweep(
         tracker.finish_sweep(trials)
     return SweepOutcome(
         study=study.name,
-        metric=space.evaluation.metric,
+        metric=metric,
         trials=trials,
         finalists=finalists,
         fold_runs_trained=counted["trained"],
@@ -147,15 +149,16 @@ def _search(
     study: Study,
     tracker: Tracker,
     work: TrialWork,
+    metric: Metric,
     watch: Watch,
 ) -> dict[str, int]:
     """Run the trials that are still missing."""
     taken_up = study.take_up()
     missing = space.search.trials - study.ended()
     slots = min(cluster.trials(space.resources), max(1, missing))
-    facts = {"study": study.name, "metric": space.evaluation.metric}
+    facts = {"study": study.name, "metric": metric}
     watch(Progress("search", {**facts, "missing": max(0, missing), "taken_up": taken_up, "slots": slots}))
-    counter = _Observer(study, space.evaluation.metric, tracker, watch)
+    counter = _Observer(study, metric, tracker, watch)
     if missing > 0:
         ledger = Ledger(space.budget, space.resources, study.spent())
         counter.searcher = searcher = StudySearcher(study, ledger)

@@ -93,5 +93,5 @@ def cost_of(result: FoldResult, name: str | None) -> float:
 
 
 def value_of(result: FoldResult, evaluation: Evaluation) -> float:
-    """The Score that the search maximises."""
-    return result.protocols[evaluation.protocol].test.value(evaluation.metric)
+    """What the search maximises."""
+    return result.protocols[evaluation.protocol].test.value(evaluation.metric or result.data.metric)

@@ -38,7 +38,7 @@ class Evaluation(Section):
     split: str = "official-inner5"
     folds: list[int] | None = Field(default=None, description="all folds of the split, in order, if not given")
     seeds: list[int] = Field(default=[0], min_length=1)
-    metric: Metric = "icbhi4"
+    metric: Metric | None = Field(default=None, description="what is maximised; null: the task's own")
     protocol: Literal["validation", "last"] = "last"
 
 

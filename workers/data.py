@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 
 from feature_store.errors import UserError, nearest
-from feature_store.metrics import USUAL
 from feature_store.splits import SIDES, SplitTable, hold_out_patients, patients_on_both_sides, select_devices
 from feature_store.store import FeatureStore
 from workers.config import ExperimentConfig
@@ -133,7 +132,7 @@ def load_fold(
         dataset=config.dataset,
         task=config.task,
         classes=classes,
-        metric=about.get("metrics", {}).get(config.task, USUAL),  # a store built before metrics were kept
+        metric=store.metric(config.dataset, config.task),
         synthetic=bool(about.get("synthetic", False)),
         recordings=len(set(cycles["recording"].to_pylist())),
         recordings_listed=about["recordings_listed"],

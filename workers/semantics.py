@@ -11,7 +11,7 @@ import hashlib
 from pathlib import Path
 
 VERSION = 3
-DIGEST = "a75091580e950232"
+DIGEST = "1ad9bf8e0fdb7559"
 
 MODULES = (
     "augment/*.py",

@@ -246,9 +246,10 @@ class _Run:
     def _offer(self, rows: Rows, chosen: Chosen) -> dict[str, float]:
         """Score a side and keep the epoch if it is the best so far that hears enough."""
         metrics = evaluate(self._predict(rows), rows.labels.cpu().numpy())
-        score: Score = metrics.score_for(self.config.training.metric)
+        metric = self.config.training.metric or self.data.summary.metric
+        score: Score = metrics.score_for(metric)
         if score.sensitivity > self.config.training.min_sensitivity or not self.config.training.min_sensitivity:
-            chosen.offer(self.epoch, metrics.value(self.config.training.metric), self._weights)
+            chosen.offer(self.epoch, metrics.value(metric), self._weights)
         return score.model_dump() | {"accuracy": metrics.accuracy, "uar": metrics.uar}
 
     @torch.inference_mode()

@@ -7,15 +7,16 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from feature_store.metrics import LABELS
 from feature_store.settings import Settings
 from orchestrator.cli.console import err, out, print_json
+from orchestrator.leaderboard.measures import heading, measures
 from orchestrator.leaderboard.schema import Board, Leaderboard
 from orchestrator.leaderboard.schema import Table as Ranking
 
 app = typer.Typer(help="Rank what has been trained, and say how far each number can be trusted.", no_args_is_help=True)
 
 ROWS = 10
+BESIDE = 2  # numbers beside the metric: a terminal has no room for the recall of every class
 
 
 @app.callback()
@@ -73,10 +74,11 @@ def show(board: Leaderboard) -> None:
 def _table(board: Board, ranking: Ranking) -> Table:
     data = board.data
     table = Table(title=f"{data.dataset} {data.task} {data.split}, protocol {ranking.protocol}", title_justify="left")
-    for heading in ("", "model", "objective", "config"):
-        table.add_column(heading)
-    for heading in (LABELS[ranking.metric], "95 %", "Sp", "Se", "seeds"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    beside = measures(ranking.metric, data.classes)[:BESIDE]
+    for column in ("", "model", "objective", "config"):
+        table.add_column(column)
+    for column in (heading(ranking.metric), "95 %", *(one.name for one in beside), "seeds"):
+        table.add_column(column, justify="right", no_wrap=True)
     for entry in ranking.entries[:ROWS]:
         numbers = entry.numbers
         assert numbers is not None
@@ -88,8 +90,7 @@ def _table(board: Board, ranking: Ranking) -> Table:
             entry.config_hash[:8],
             f"{score.mean:.1f}",
             f"{score.low:.1f}-{score.high:.1f}" if score.low is not None and score.high is not None else "",
-            f"{numbers.specificity.mean:.1f}",
-            f"{numbers.sensitivity.mean:.1f}",
+            *(one.text(entry) for one in beside),
             str(len(entry.seeds)),
         )
     if any(entry.tied_with for entry in ranking.entries):

@@ -11,6 +11,7 @@ from feature_store.metrics import LABELS
 from orchestrator.cli.console import err, out, print_json
 
 if TYPE_CHECKING:
+    from feature_store.metrics import Metric
     from feature_store.settings import Settings
     from workers.config import ExperimentConfig
     from workers.fold import FoldRun
@@ -54,11 +55,12 @@ def train(
     config = pin_weights(config, settings.weights)
     store = FeatureStore.open(settings.store)
     known = store.split(config.dataset, split, task=config.task).folds()
+    chooses = config.training.metric or store.metric(config.dataset, config.task)
     rows: list[dict[str, Any]] = []
     for seed in seeds or [0]:
         for fold in folds or known:
             run = FoldRun(config, split, fold, seed)
-            result = run_fold(run, site_of(settings), on_epoch=functools.partial(_line, run))
+            result = run_fold(run, site_of(settings), on_epoch=functools.partial(_line, run, chooses))
             rows.append({"split": split, "fold": fold, "seed": seed, "hash": result.hash, **as_row(result)})
     _tell(result)
     if as_json:
@@ -95,9 +97,9 @@ def _config(
     return ExperimentConfig.parse(override(content, sets), where=where), split or "official"
 
 
-def _line(run: FoldRun, record: dict[str, Any]) -> None:
-    """One epoch, with what may choose it: `training.metric` of the held-out patients."""
-    metric, held_out = run.config.training.metric, record["validation"]
+def _line(run: FoldRun, metric: Metric, record: dict[str, Any]) -> None:
+    """One epoch, with what may choose it: the metric of the held-out patients."""
+    held_out = record["validation"]
     err.print(
         f"fold {run.fold} seed {run.seed} epoch {record['epoch']}: loss {record['train_loss']:.4f}, "
         f"held-out {LABELS[metric]} {held_out.get(metric, held_out['score']):.2f}, {record['seconds']:.1f} s",

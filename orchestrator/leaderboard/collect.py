@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from feature_store.metrics import Metric
 from orchestrator.leaderboard import breakdowns, statistics
 from orchestrator.leaderboard.cohorts import data_of, grouped, groups_of, order, slug, test_sides, warnings_of
 from orchestrator.leaderboard.ensembles import Ensemble, ensemble_entry, read_ensembles
 from orchestrator.leaderboard.entries import make_entry
 from orchestrator.leaderboard.kept import Kept
-from orchestrator.leaderboard.published import FLAGS, comparable, published_results
+from orchestrator.leaderboard.published import flags_of, published_beside
 from orchestrator.leaderboard.runs import Cohort, Run, read_runs
 from orchestrator.leaderboard.schema import PROTOCOLS, Board, Bootstrap, ChampionChange, Leaderboard, SearchTable
 from orchestrator.leaderboard.tables import make_table
@@ -34,6 +35,9 @@ class Promotion(Protocol):
 
     @property
     def score(self) -> float | None: ...
+
+    @property
+    def metric(self) -> Metric: ...
 
     @property
     def config_hash(self) -> str | None: ...
@@ -77,7 +81,7 @@ def build_board(
         if cohort.inner:
             search.extend(search_tables(cohort, of_cohort, kept, ranked))
     kept.save()
-    published = any(comparable(cohort.dataset, cohort.metric) for cohort, _ in cohorts)
+    published = published_beside({(cohort.dataset, cohort.metric) for cohort, _ in cohorts})
     return Leaderboard(
         generated=generated or now(),
         lungtune=lungtune_version(),
@@ -86,8 +90,8 @@ def build_board(
         problems=[*problems, *left_out],
         boards=boards,
         search=search,
-        published=published_results() if published else [],
-        published_flags=FLAGS if published else {},
+        published=published,
+        published_flags=flags_of(published),
         champions=_champions(history or {}, boards),
     )
 
@@ -133,6 +137,7 @@ def _champions(history: Mapping[str, Sequence[Promotion]], boards: Sequence[Boar
             when=change.when,
             reason=change.reason,
             score=change.score,
+            metric=change.metric,
             entry=entries.get(change.config_hash or ""),
         )
         for model, changes in history.items()

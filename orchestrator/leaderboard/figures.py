@@ -121,9 +121,10 @@ class Step:
 
 @dataclass(frozen=True)
 class History:
-    """A model's champions, oldest first. Without two Scores there is nothing to draw: `y` is None."""
+    """A model's champions, oldest first. Without two numbers of its metric there is nothing to draw: `y` is None."""
 
     changes: tuple[ChampionChange, ...]
+    metric: Metric  # of the newest; a champion by another one is not drawn
     y: Axis | None
     points: tuple[Step, ...]
     lines: tuple[tuple[float, float, float, float], ...]
@@ -241,7 +242,7 @@ def reliability(found: Reliability) -> Calibration:
 
 
 def champions(changes: Sequence[ChampionChange]) -> dict[str, History]:
-    """By registered model, its champions' Scores as a staircase over time."""
+    """By registered model, its champions' numbers as a staircase over time."""
     by_model: dict[str, list[ChampionChange]] = {}
     for change in changes:
         by_model.setdefault(change.model, []).append(change)
@@ -257,9 +258,10 @@ def staircase(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float
 
 
 def _history(changes: Sequence[ChampionChange]) -> History:
-    known = [change for change in changes if change.score is not None and change.when]
+    metric = changes[-1].metric
+    known = [change for change in changes if change.score is not None and change.when and change.metric == metric]
     if len(known) < 2:
-        return History(tuple(changes), None, (), ())
+        return History(tuple(changes), metric, None, (), ())
     times = [datetime.fromisoformat(change.when).timestamp() for change in known]
     scores = [change.score for change in known if change.score is not None]
     x = Axis(times[0], max(times[-1], times[0] + 1), ())
@@ -268,7 +270,7 @@ def _history(changes: Sequence[ChampionChange]) -> History:
         Step(6 + 0.84 * x.place(time), y.place(score), change)
         for time, score, change in zip(times, scores, known, strict=True)
     )
-    return History(tuple(changes), y, points, staircase([(point.x, point.at) for point in points]))
+    return History(tuple(changes), metric, y, points, staircase([(point.x, point.at) for point in points]))
 
 
 def _extent(entries: Sequence[Entry]) -> list[float]:

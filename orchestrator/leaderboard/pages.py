@@ -12,7 +12,7 @@ import yaml
 
 from feature_store.metrics import LABELS, MEANINGS
 from orchestrator.leaderboard import figures, labels, measures, pareto, tabular
-from orchestrator.leaderboard.published import DATASET
+from orchestrator.leaderboard.published import by_corpus
 from orchestrator.leaderboard.schema import Board, Entry, EntryDetail, Leaderboard, Slice, Table
 
 FIRST_ROWS = 20  # that stand in the page itself; a script draws the others
@@ -31,12 +31,15 @@ BREAKDOWNS = {
     "age_group": "age group",
     "patient": "patient",
 }
-SPLIT_NOTES = {  # of the ICBHI database
-    "official": "the challenge's split by recordings: 539 for training, 381 for testing",
-    "official-no-overlap": "the official split without the training recordings of patients 156 and 218",
-    "official-patient-test": "whole patients on the test side: 2,873 test cycles",
-    "compat-official-patient-expanded": "as CycleGuardian ran it: 25 recordings are on both sides",
-    "five-fold": "the published five patient folds, very unequal in size: read the pooled Score beside the mean",
+SPLIT_NOTES = {  # by corpus and split
+    ("icbhi", "official"): "the challenge's split by recordings: 539 for training, 381 for testing",
+    ("icbhi", "official-no-overlap"): "the official split without the training recordings of patients 156 and 218",
+    ("icbhi", "official-patient-test"): "whole patients on the test side: 2,873 test cycles",
+    ("icbhi", "compat-official-patient-expanded"): "as CycleGuardian ran it: 25 recordings are on both sides",
+    (
+        "icbhi",
+        "five-fold",
+    ): "the published five patient folds, very unequal in size: read the pooled Score beside the mean",
 }
 
 
@@ -58,6 +61,7 @@ def index_page(leaderboard: Leaderboard) -> str:
             options=_options(leaderboard),
             metrics=measures.metrics(leaderboard),
             histories=figures.champions(leaderboard.champions),
+            papers=by_corpus(leaderboard.published),
             forest=figures.forest,
             pareto=pareto.plots,
         )
@@ -168,7 +172,7 @@ def _environment() -> jinja2.Environment:
     environment.globals.update(
         protocol_names=tabular.PROTOCOL_NAMES,
         protocol_notes=tabular.PROTOCOL_NOTES,
-        split_note=lambda data: SPLIT_NOTES.get(data.split) if data.dataset == DATASET else None,
+        split_note=lambda data: SPLIT_NOTES.get((data.dataset, data.split)),
         metric_name=LABELS.__getitem__,
         metric_meaning=MEANINGS.__getitem__,
         heading=measures.heading,

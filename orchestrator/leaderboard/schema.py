@@ -152,6 +152,7 @@ class SearchTable(Item):
 class Published(Item):
     """One row of a paper, as published. What the flags mean stands in `Leaderboard.published_flags`."""
 
+    dataset: str = Field(description="name of the corpus")
     year: int = Field(description="of publication")
     method: str = Field(description="with its authors")
     venue: str | None = Field(description="where it was published")
@@ -159,14 +160,22 @@ class Published(Item):
     params_m: float | None = Field(description="million parameters")
     pretraining: str | None = Field(description="corpora of the pretrained weights")
     extra: str | None = Field(description="data beside the sounds and labels of the corpus")
-    split: Literal["official", "official-patient-test", "five-fold", "random-file"] = Field(description="flag")
-    metric: Literal["icbhi4", "icbhi2"] = Field(description="flag")
-    selection: Literal["validation", "last", "test_best", "unknown"] = Field(
+    split: Literal[
+        "official",
+        "official-patient-test",
+        "five-fold",
+        "random-file",
+        "random",
+        "contest-public",
+        "contest-private",
+    ] = Field(description="flag")
+    metric: Literal["icbhi4", "icbhi2", "accuracy", "uar"] = Field(description="flag: what `score` is in")
+    selection: Literal["validation", "last", "test_best", "held_out", "unknown"] = Field(
         description="flag: how the epoch was chosen"
     )
-    specificity: float | None = Field(description="percent")
-    sensitivity: float | None = Field(description="percent")
-    score: float = Field(description="percent")
+    specificity: float | None = Field(description="percent, where it is stated")
+    sensitivity: float | None = Field(description="percent, where it is stated")
+    score: float = Field(description="the metric, percent")
     score_sd: float | None = Field(description="deviation over runs, where it is stated")
     evidence: Literal["primary", "secondary", "disputed"] = Field(description="flag: how well the number is attested")
     note: str | None = Field(description="what else a reader must know")
@@ -179,7 +188,8 @@ class ChampionChange(Item):
     version: str = Field(description="of it")
     when: str = Field(description="UTC, ISO 8601")
     reason: str = Field(description="why it was promoted")
-    score: float | None = Field(description="that it was promoted for")
+    score: float | None = Field(description="on the test side, percent, mean over seeds")
+    metric: Metric = Field(default=USUAL, description="what `score` is in")
     entry: str | None = Field(default=None, description="id of the entry trained from the same config, if it is shown")
 
 
@@ -212,7 +222,7 @@ class Leaderboard(Item):
     boards: list[Board] = Field(description="one a dataset, task, split, extent of the data and metric")
     search: list[SearchTable] = Field(description="the search's cross-validation, apart from the boards")
     published: list[Published] = Field(
-        description="results as papers state them; empty where no result is on their corpus"
+        description="results as papers state them, of the corpora that are ranked here by the same metric"
     )
     published_flags: dict[str, dict[str, str]] = Field(
         default_factory=dict, description="column of the published results -> value -> what it means"

@@ -33,15 +33,21 @@ class EndedTrials:
     """
 
     def __init__(self, folds: int) -> None:
-        self.history, self.known = History(folds), set[int]()
+        self.folds = folds
+        self.histories: dict[str | None, History] = {}
+        self.known = set[int]()
 
-    def of(self, study: optuna.Study) -> History:
-        """What the study knows now."""
+    def of(self, study: optuna.Study, family: str | None = None) -> History:
+        """What the study knows now: of all trials, or of one family's."""
         for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)):
             if trial.number not in self.known and trial.intermediate_values:  # what has ended stays as it is
                 self.known.add(trial.number)
-                self.history.add(fold_values(trial), trial.state == TrialState.COMPLETE)
-        return self.history
+                for whose in {None, trial.user_attrs.get("family")}:
+                    self._history(whose).add(fold_values(trial), trial.state == TrialState.COMPLETE)
+        return self._history(family)
+
+    def _history(self, family: str | None) -> History:
+        return self.histories.setdefault(family, History(self.folds))
 
 
 class FoldPruner(optuna.pruners.BasePruner):
@@ -50,13 +56,17 @@ class FoldPruner(optuna.pruners.BasePruner):
     Args:
         rule: that answers.
         ended: the study's ended trials.
+        by_family: whether a trial is compared with those of its own family alone, whose best is wanted too.
     """
 
-    def __init__(self, rule: Rule, ended: EndedTrials) -> None:
-        self.rule, self.ended = rule, ended
+    def __init__(self, rule: Rule, ended: EndedTrials, *, by_family: bool = False) -> None:
+        self.rule, self.ended, self.by_family = rule, ended, by_family
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        return trial.last_step is not None and self.rule.stops(fold_values(trial), self.ended.of(study))
+        if trial.last_step is None:
+            return False
+        family = trial.user_attrs.get("family") if self.by_family else None
+        return self.rule.stops(fold_values(trial), self.ended.of(study, family))
 
 
 def fold_values(trial: FrozenTrial) -> list[float]:
@@ -79,12 +89,12 @@ def build_rule(config: Pruner) -> Rule | None:
     return rules[config.name]
 
 
-def build_pruner(config: Pruner, ended: EndedTrials) -> optuna.pruners.BasePruner:
+def build_pruner(config: Pruner, ended: EndedTrials, *, by_family: bool) -> optuna.pruners.BasePruner:
     """The pruner that a search space asks for.
 
     Args:
         config: which, and its settings.
-        ended: the study's ended trials.
+        ended, by_family: as `FoldPruner` takes them.
     """
     rule = build_rule(config)
-    return optuna.pruners.NopPruner() if rule is None else FoldPruner(rule, ended)
+    return optuna.pruners.NopPruner() if rule is None else FoldPruner(rule, ended, by_family=by_family)

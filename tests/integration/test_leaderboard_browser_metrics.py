@@ -92,3 +92,26 @@ def test_the_page_says_what_each_metric_means(browser: chromium.Browser, page: P
     ):
         assert words in text, words
     assert "Calling everything normal scores 50" not in text
+
+
+def test_published_results_are_filtered_over_all_corpora(browser: chromium.Browser, page: Path, board: Leaderboard):
+    """A corpus of which no row is left hides its heading and its table, too."""
+    browser.open(page, **DESK)
+    visible = "[...document.querySelectorAll('#published tbody tr')].filter(row => row.checkVisibility())"
+    heads = (
+        "[...document.querySelectorAll('#published h3')].filter(head => head.checkVisibility()).map(h => h.innerText)"
+    )
+    assert browser.evaluate(f"{visible}.length") == len(board.published) == 10
+    assert browser.evaluate(heads) == ["breathing-phase · phase2", "aicup-voice · voice5"]
+    choose = (
+        "(() => {{ const field = document.getElementById('paper-filters').elements[{0}]; field.value = {1};"
+        " field.dispatchEvent(new Event('input', {{bubbles: true}})) }})()"
+    )
+    browser.evaluate(choose.format("'dataset'", "'aicup-voice'"))
+    assert browser.evaluate(f"{visible}.map(row => row.cells[2].innerText)") == ["60.07", "60.76"]
+    assert browser.evaluate(heads) == ["aicup-voice · voice5"]
+    assert browser.evaluate("document.querySelector('#published .shown').textContent") == "2 results of 10"
+    browser.evaluate(choose.format("'dataset'", "''"))
+    browser.evaluate(choose.format("'split'", "'contest-private'"))
+    assert browser.evaluate(f"{visible}.length") == 4
+    assert len(browser.evaluate(heads)) == 2

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from feature_store.build import build
-from feature_store.datasets import open_corpus
+from feature_store.datasets import CORPORA, open_corpus
 from feature_store.features import NAMED
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
@@ -54,7 +54,7 @@ class System:
     def load(self) -> SearchSpace:
         content = read_yaml(SPACES / self.space) if isinstance(self.space, str) else self.space
         scaled = {
-            "evaluation": {"split": f"{self.split}-inner2", "protocol": "last"},
+            "evaluation": {"split": f"{self.split}-inner2", "protocol": "last", "metric": None},
             "promotion": {"split": self.split, "seeds": [0, 1]},
             "search": {"trials": self.trials, "sampler": "random", "pruner": {"name": "none"}},
             "resources": {"cpus": 1, "gpus": 0},
@@ -139,8 +139,9 @@ def sweeps(settings: Settings, ray_on_two_cores: None) -> Sweeps:
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_shipped_space_searches_promotes_and_registers(name: str, sweeps: Sweeps) -> None:
-    outcome = sweeps[name]
-    assert [trial["state"] for trial in outcome.trials] == ["COMPLETE"] * SYSTEMS[name].trials
+    outcome, system = sweeps[name], SYSTEMS[name]
+    assert outcome.metric == CORPORA[system.dataset].metrics.get(system.task, "icbhi4"), "the task's own"
+    assert [trial["state"] for trial in outcome.trials] == ["COMPLETE"] * system.trials
     assert all(len(finalist.results) == 2 for finalist in outcome.finalists)
     told = [event for event in sweeps.events[name] if event.kind not in ("fold", "trial")]
     assert outcome.finalists[0].registered is not None, told

@@ -5,14 +5,17 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from leaderboard_boards import build, entry_of, table_of
-from leaderboard_results import AST, CL, RECIPES, Recipe, Side, fold_result, publish, realistic
+from leaderboard_results import AST, CL, PHASE, RECIPES, VOICE, Recipe, Side, fold_result, publish, realistic
 
+from feature_store.metrics import Metric
 from orchestrator.leaderboard.collect import build_board
+from orchestrator.leaderboard.published import FLAGS, by_corpus, published_beside, published_results
 from orchestrator.leaderboard.runs import inner_folds, split_folds
-from orchestrator.leaderboard.schema import Leaderboard
+from orchestrator.leaderboard.schema import Leaderboard, Published
 from workers.results import PREDICTIONS, ResultStore
 
 WATCHED, BEST_MN = RECIPES[0], RECIPES[2]
@@ -148,6 +151,7 @@ class Change:
     reason: str
     score: float | None
     config_hash: str | None
+    metric: Metric = "icbhi4"
 
 
 def test_the_history_of_the_champions_names_the_entries_that_are_shown(store: ResultStore):
@@ -156,28 +160,80 @@ def test_the_history_of_the_champions_names_the_entries_that_are_shown(store: Re
             Change("1", "2026-03-01T10:00:00+00:00", "the first", 48.0, "0" * 16),
             Change("3", "2026-03-03T10:00:00+00:00", "51.2 against 48.0", 51.2, BEST_MN.config_hash),
         ],
-        "icbhi-diagnosis3": [Change("1", "2026-03-02T10:00:00+00:00", "the first", None, None)],
+        "breathing-phase-phase2": [Change("1", "2026-03-02T10:00:00+00:00", "the first", 71.0, None, "accuracy")],
     }
     built = build_board(store, resamples=100, history=history)
     shown = entry_of(table_of(built.boards[0], "validation"), BEST_MN)
     assert [(c.model, c.version, c.entry) for c in built.champions] == [
         ("icbhi-lungsound4", "1", None),
-        ("icbhi-diagnosis3", "1", None),
+        ("breathing-phase-phase2", "1", None),
         ("icbhi-lungsound4", "3", shown.id),
     ]
+    assert [change.metric for change in built.champions] == ["icbhi4", "accuracy", "icbhi4"]
     assert (built.champions[2].reason, built.champions[2].score) == ("51.2 against 48.0", 51.2)
 
 
 def test_every_flag_of_a_published_result_is_explained(built: Leaderboard):
-    assert set(built.published_flags) == {"selection", "split", "metric", "evidence"}
+    assert set(built.published_flags) == set(FLAGS)
     for column, meanings in built.published_flags.items():
-        assert {getattr(row, column) for row in built.published} <= set(meanings)
+        assert {getattr(row, column) for row in built.published} == set(meanings)
+        allowed = set(get_args(Published.model_fields[column].annotation))
+        assert {getattr(row, column) for row in published_results()} == set(FLAGS[column]) == allowed
 
 
 def test_published_results_are_there_for_icbhi(built: Leaderboard):
     assert len(built.published) == 48
+    assert {row.dataset for row in built.published} == {"icbhi"}
     top = next(row for row in built.published if row.method == "Patch-Mix CL (Bae et al.)" and row.metric == "icbhi4")
     assert (top.score, top.specificity, top.sensitivity, top.selection) == (62.37, 81.66, 43.07, "test_best")
+
+
+def test_published_results_are_there_for_clips_and_voices():
+    """The figures of the sources, none of them under an honest split of the boards."""
+    rows = published_beside([("breathing-phase", "accuracy"), ("aicup-voice", "uar")])
+    found = {(row.dataset, row.split, row.backbone): (row.score, row.selection) for row in rows}
+    assert found == {
+        ("breathing-phase", "random", "CNN8"): (77.8, "test_best"),
+        ("breathing-phase", "random", "VGG"): (79.2, "test_best"),
+        ("breathing-phase", "contest-public", "CNN8"): (76.1, "held_out"),
+        ("breathing-phase", "contest-public", "VGG"): (77.1, "held_out"),
+        ("breathing-phase", "contest-public", "CNN8 + VGG"): (78.571, "held_out"),
+        ("breathing-phase", "contest-private", "CNN8"): (73.7, "held_out"),
+        ("breathing-phase", "contest-private", "VGG"): (74.7, "held_out"),
+        ("breathing-phase", "contest-private", "CNN8 + VGG"): (76.666, "held_out"),
+        ("aicup-voice", "contest-public", "5 CNN + MLP"): (60.0654, "held_out"),
+        ("aicup-voice", "contest-private", "5 CNN + MLP"): (60.7568, "held_out"),
+    }
+    assert all(row.specificity is row.sensitivity is None for row in rows)
+
+
+def test_a_table_of_published_results_is_of_one_corpus_and_one_kind_of_number():
+    tables = by_corpus(published_results())
+    assert [(table.dataset, table.metric) for table in tables] == [
+        ("icbhi", "icbhi4"),
+        ("breathing-phase", "accuracy"),
+        ("aicup-voice", "uar"),
+    ]
+    assert [row for table in tables for row in table.rows] == published_results()
+    for table, metrics in zip(tables, ({"icbhi4", "icbhi2"}, {"accuracy"}, {"uar"}), strict=True):
+        assert {row.dataset for row in table.rows} == {table.dataset}
+        assert {row.metric for row in table.rows} == metrics
+
+
+def test_published_results_stand_beside_a_board_of_their_corpus_and_metric_alone(tmp_path: Path):
+    def shown(*sides: Side) -> set[tuple[str, str]]:
+        store = ResultStore.open(str(tmp_path / "-".join(f"{side.dataset}{side.metric}" for side in sides)))
+        for side in sides:
+            publish(store, BEST_MN, side, seeds=[0])
+        built = build_board(store, resamples=50)
+        return {(row.dataset, row.metric) for row in built.published}
+
+    icbhi = {("icbhi", "icbhi4"), ("icbhi", "icbhi2")}
+    assert shown(PHASE) == {("breathing-phase", "accuracy")}
+    assert shown(VOICE) == {("aicup-voice", "uar")}
+    assert shown(replace(PHASE, metric="icbhi4")) == shown(replace(PHASE, metric="uar")) == set()
+    assert shown(Side()) == icbhi
+    assert shown(Side(), PHASE) == icbhi | {("breathing-phase", "accuracy")}
 
 
 @pytest.mark.parametrize(

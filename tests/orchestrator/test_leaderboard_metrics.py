@@ -15,6 +15,7 @@ from leaderboard_boards import table_of
 from leaderboard_results import LEANING, OTHERS, PHASE, RECIPES, SPR, VOICE, Side, fold_result, other_metrics, publish
 from scipy import stats
 
+from orchestrator.cli.leaderboard import show
 from orchestrator.leaderboard import statistics, tabular
 from orchestrator.leaderboard.collect import build_board
 from orchestrator.leaderboard.details import Details
@@ -25,6 +26,7 @@ from workers.evaluation import evaluate
 from workers.results import PREDICTIONS, RESULT, ResultStore
 
 RESAMPLES = 200
+RATES = ("specificity", "sensitivity")
 SIDES = pytest.mark.parametrize("side", OTHERS, ids=[side.metric for side in OTHERS])
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]  # predicted, labels, patients
 
@@ -329,6 +331,32 @@ def test_tables_for_notes_and_programs_name_the_metric(built: Leaderboard):
     for row in rows:
         metric, entry = entries[row["id"]]
         assert (row["metric"], row["score"]) == (metric, f"{entry.numbers.score.mean:.4f}")
+
+
+def test_the_terminal_shows_the_metric_and_the_numbers_of_its_table(
+    built: Leaderboard, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    numbers = {"breathing-phase": ("uar", "auroc"), "aicup-voice": ("accuracy", "auroc"), "sprsound": RATES}
+    heads = {
+        "breathing-phase": ["Accuracy", "95 %", "UAR", "AUROC"],
+        "aicup-voice": ["UAR", "95 %", "Accuracy", "AUROC"],
+        "sprsound": ["SPRSound Score", "95 %", "Sp", "Se"],
+    }
+    for board in built.boards:
+        show(built.model_copy(update={"boards": [board]}))
+        printed = capsys.readouterr().out
+        head = next(line for line in printed.splitlines() if "objective" in line)
+        assert [part.strip() for part in head.strip("┃ ").split("┃")][3:-1] == heads[board.data.dataset]
+        best = ranking(built, next(side for side in OTHERS if side.dataset == board.data.dataset)).entries[0]
+        cells = [line.split("│") for line in printed.splitlines() if best.config_hash[:8] in line][-1]
+        of = [getattr(best.numbers, name).mean for name in ("score", *numbers[board.data.dataset])]
+        found = [float(cells[index]) for index in (5, 7, 8)]
+        assert found == pytest.approx(of, abs=0.051)
+    store = ResultStore.open(str(tmp_path))
+    publish(store, RECIPES[2], Side(), seeds=[0])
+    show(build_board(store, resamples=50))
+    printed = capsys.readouterr().out
+    assert all(words in printed for words in ("Score", "Sp", "Se")) and "AUROC" not in printed
 
 
 def test_a_guess_is_what_calling_every_cycle_by_one_class_gets():

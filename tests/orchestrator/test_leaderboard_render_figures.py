@@ -141,19 +141,24 @@ def test_reliability_bars_stand_where_their_bins_are():
 
 
 def test_champions_follow_each_other_in_time():
-    def change(model: str, version: str, when: str, score: float | None) -> ChampionChange:
-        return ChampionChange(model=model, version=version, when=when, reason="", score=score)
+    def change(model: str, version: str, when: str, score: float | None, metric: str = "icbhi4") -> ChampionChange:
+        return ChampionChange(model=model, version=version, when=when, reason="", score=score, metric=metric)
 
     history = figures.champions(
         [
             change("a", "1", "2026-01-01T00:00:00+00:00", 50.0),
             change("b", "1", "2026-01-05T00:00:00+00:00", None),
+            change("c", "1", "2026-01-05T00:00:00+00:00", 40.0),
+            change("c", "2", "2026-01-06T00:00:00+00:00", 71.0, "accuracy"),
+            change("c", "3", "2026-01-07T00:00:00+00:00", 73.0, "accuracy"),
             change("a", "2", "2026-01-02T00:00:00+00:00", 54.0),
             change("a", "3", "2026-01-11T00:00:00+00:00", 52.0),
         ]
     )
-    assert list(history) == ["a", "b"]
+    assert list(history) == ["a", "b", "c"]
     first, second, third = history["a"].points
     assert (second.x - first.x) / (third.x - first.x) == pytest.approx(0.1)
     assert second.at > third.at > first.at
     assert history["b"].y is None and len(history["b"].changes) == 1
+    assert history["c"].metric == "accuracy" and len(history["c"].changes) == 3
+    assert [point.change.score for point in history["c"].points] == [71.0, 73.0], "no Score is joined to an accuracy"

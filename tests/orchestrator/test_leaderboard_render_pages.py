@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from leaderboard_boards import NOON, marked_board
-from leaderboard_results import RECIPES, Side, fold_result, with_folds
+from leaderboard_results import PHASE, RECIPES, VOICE, Side, fold_result, publish, with_folds
 from PIL import Image
 
 from orchestrator.leaderboard.collect import build_board
@@ -146,6 +146,58 @@ def test_the_published_table_stands_apart_with_its_flags(board: Leaderboard, sit
     for column, values in board.published_flags.items():
         assert column in section
         assert all(meaning.split("<")[0][:20] in Outline(page).text for meaning in values.values())
+
+
+def published_tables(page: str) -> list[tuple[list[str], set[str]]]:
+    """Of every table of published results the columns up to how the epoch was chosen, and its rows' corpora."""
+    section = page[page.index('id="published"') :]
+    found = []
+    for table in re.findall(r"<table.*?</table>", section, re.DOTALL):
+        heads = re.findall(r"<th scope=\"col\".*?<button[^>]*>([^<]*)</button>", table)
+        found.append((heads[: heads.index("Selection")], set(re.findall(r'data-dataset="([^"]+)"', table))))
+    return found
+
+
+def test_an_accuracy_of_a_paper_stands_in_no_column_of_scores(site: Path, tmp_path: Path):
+    score = (["Method", "Year", "Score", "Sp", "Se"], {"icbhi"})
+    assert published_tables((site / PAGE).read_text()) == [score]
+    store = ResultStore.open(str(tmp_path))
+    publish(store, RECIPES[2], PHASE, seeds=[0])
+    accuracy = (["Method", "Year", "Accuracy"], {"breathing-phase"})
+    page = index_page(build_board(store, resamples=50))
+    assert published_tables(page) == [accuracy]
+    text = " ".join(Outline(page).text.split())
+    assert "breathing-phase · phase2 Published results" in text
+    assert "CNN8 + VGG (Lim and Won)" in text and "single clips drawn at random" in text
+    assert "Patch-Mix" not in text and "icbhi2" not in text and "Most chose on the test set" not in text
+    publish(store, RECIPES[2], VOICE, range(4), [0])
+    publish(store, RECIPES[2], Side(), seeds=[0])
+    page = index_page(build_board(store, resamples=50))
+    assert published_tables(page) == [score, accuracy, (["Method", "Year", "UAR"], {"aicup-voice"})]
+    text = " ".join(Outline(page).text.split())
+    for words in (
+        "icbhi · lungsound4 Most chose",
+        "breathing-phase · phase2 The figures",
+        "aicup-voice · voice5 A contest",
+    ):
+        assert words in text, words
+
+
+def test_a_champion_is_shown_with_its_metric(board: Leaderboard):
+    changes = [
+        ChampionChange(model="icbhi", version="1", when=NOON, reason="the first", score=51.0),
+        *(
+            ChampionChange(model="clips", version=version, when=when, reason="better", score=score, metric="accuracy")
+            for version, when, score in (("1", "2026-02-01T03:00:00+00:00", 71.0), ("2", NOON, 73.5))
+        ),
+    ]
+    page = index_page(board.model_copy(update={"champions": changes}))
+    section = page[page.index('id="champions"') : page.index('id="search"')]
+    text = " ".join(Outline(section[: section.rindex("</section>")].partition(">")[2]).text.split())
+    assert "version 1 Score 51.0" in text
+    assert "version 2 Accuracy 73.5" in text
+    assert 'aria-label="Accuracy of the champions of clips over time' in section
+    assert text.count("Score") == 1
 
 
 def test_an_entrys_page_shows_what_a_reader_asks(board: Leaderboard, site: Path):

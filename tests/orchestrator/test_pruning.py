@@ -173,3 +173,23 @@ def test_a_pruner_sees_fold_values_behind_running_means() -> None:
     assert values == pytest.approx([35.0, 45.0])
     assert np.allclose(past, [[40.0, 50.0, 60.0], [30.0, np.nan, np.nan]], equal_nan=True)
     assert np.allclose(whole, [[40.0, 50.0, 60.0]])
+
+
+@pytest.mark.parametrize("by_family", [False, True])
+def test_a_family_whose_best_is_wanted_is_stopped_by_its_own_trials_alone(by_family: bool) -> None:
+    """All of one family's trials lie below the other's; its better one goes on, where it is its own to beat."""
+    pruner = FoldPruner(RunningMean(after_folds=1, startup_trials=1), EndedTrials(2), by_family=by_family)
+    study = optuna.create_study(direction="maximize", pruner=pruner)
+
+    def start(family: str, *values: float) -> optuna.Trial:
+        trial = study.ask()
+        trial.set_user_attr("family", family)
+        for step, mean in enumerate(np.cumsum(values) / np.arange(1, len(values) + 1), start=1):
+            trial.report(float(mean), step)
+        return trial
+
+    for family, value in (("large", 60.0), ("small", 40.0)):
+        study.tell(start(family, value, value), value)
+    study.tell(start("large", 62.0, 62.0), 62.0)
+    assert start("small", 45.0).should_prune() is not by_family
+    assert start("small", 35.0).should_prune(), "worse than its own family, too"

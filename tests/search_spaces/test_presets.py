@@ -58,7 +58,7 @@ COMMON = {  # SEEDS 2.2, 2.3, 2.6, 2.8
     "training.concat_scale": 0.0,
     "training.average.name": "live_blend",
     "training.average.beta": 0.5,
-    "training.metric": "icbhi4",
+    "training.metric": None,
     "training.min_sensitivity": 5.0,
     "training.watch_test": False,
 }

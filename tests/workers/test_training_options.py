@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,16 @@ def test_E2_epochs_can_be_chosen_by_the_two_class_score(data: FoldData) -> None:
     assert chosen.validation is not None
     told = evaluate(chosen.validation, data.labels[data.validation]).icbhi2.score
     assert told == pytest.approx(max(other["score"] for _, other in pairs))
+
+
+def test_an_epoch_is_chosen_by_the_task_s_own_metric_unless_one_is_named(data: FoldData) -> None:
+    learns = {"objective": {"name": "ce", "class_weights": "inverse"}, "optim": {"schedule": "constant"}}
+    voices = replace(data, summary=data.summary.model_copy(update={"metric": "uar"}))
+    own = train(config_with(training={"epochs": 6}, **learns), voices)
+    recalls, scores = ([record["validation"][name] for record in own.epochs] for name in ("uar", "score"))
+    assert own.protocols["validation"].epoch == 1 + int(np.argmax(recalls)) != 1 + int(np.argmax(scores))
+    named = train(config_with(training={"epochs": 6, "metric": "icbhi4"}, **learns), voices)
+    assert named.protocols["validation"].epoch == 1 + int(np.argmax(scores))
 
 
 # --- data ---

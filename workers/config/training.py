@@ -94,7 +94,9 @@ class TrainingConfig(Part):
     validation_fraction: float = Field(
         default=0.15, gt=0, lt=0.5, description="share of the training side's patients held out to choose an epoch"
     )
-    metric: Metric = Field(default="icbhi4", description="what chooses an epoch: a Score, accuracy, or mean recall")
+    metric: Metric | None = Field(
+        default=None, description="what chooses an epoch: a Score, accuracy or mean recall; null: the task's own"
+    )
     patience: int | None = Field(
         default=None, ge=1, description="stop after so many epochs without a better one on the held-out patients"
     )

@@ -4,6 +4,7 @@
   var form = document.getElementById("paper-filters");
   if (!form) return;
   var rows = Array.from(document.querySelectorAll("#published tbody tr")), status = document.querySelector("#published .shown");
+  var corpora = Array.from(document.querySelectorAll("#published .corpus"));
 
   function draw() {
     var chosen = Array.from(form.elements).filter(function (field) { return field.name && field.value; });
@@ -12,6 +13,7 @@
       row.hidden = !chosen.every(function (field) { return row.dataset[field.name] === field.value; });
       shown += row.hidden ? 0 : 1;
     });
+    corpora.forEach(function (corpus) { corpus.hidden = !corpus.querySelector("tbody tr:not([hidden])"); });
     status.textContent = shown + (shown === 1 ? " result" : " results") + (shown < rows.length ? " of " + rows.length : "");
   }
 
