@@ -118,9 +118,13 @@ def sweep(space_file: Space, sets: Sets = None, trials: Trials = None, as_json: 
 
 
 def _load(space_file: Path, sets: list[str] | None, trials: int | None):
+    from search_spaces.reach import unreached
     from search_spaces.schema import SearchSpace
 
     overrides = list(sets or [])
     if trials is not None:
         overrides.append(f"search.trials={trials}")
-    return SearchSpace.load(space_file, overrides)
+    space = SearchSpace.load(space_file, overrides)
+    for told in unreached(space, overrides):
+        err.print(f"[yellow]warning:[/yellow] {told}", soft_wrap=True, highlight=False)
+    return space
