@@ -83,7 +83,7 @@ class Reporter:
 def show_outcome(outcome: SweepOutcome) -> None:
     """The trials by their mean, then the finalists."""
     label = LABELS[outcome.metric]
-    table = Table(title=f"{outcome.study}: trials by mean {label} over folds (search; the official test side unseen)")
+    table = Table(title=f"{outcome.study}: trials by mean {label} over folds (search; the test side unseen)")
     for name, justify in (("trial", "right"), ("family", "left"), ("objective", "left"), (label, "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     costly = any(trial["cost"] is not None for trial in outcome.trials)
