@@ -56,8 +56,7 @@ class Metrics(BaseModel):
     def sprsound(self) -> Score:
         """SPRSound's Score: the mean of the average and the harmonic mean of Sp and Se, an abnormal hit being exact."""
         sp, se = self.icbhi4.specificity, self.icbhi4.sensitivity
-        harmonic = 2 * sp * se / (sp + se) if sp + se else 0.0
-        return Score(specificity=sp, sensitivity=se, score=((sp + se) / 2 + harmonic) / 2)
+        return Score(specificity=sp, sensitivity=se, score=float(sprsound_score(np.asarray(sp), np.asarray(se))))
 
     @property
     def precision(self) -> list[float | None]:
@@ -136,6 +135,13 @@ def icbhi_score(confusion: np.ndarray, *, exact: bool) -> Score:
     specificity = _percent(confusion[0, 0], confusion[0].sum())
     sensitivity = _percent(hits, confusion[1:].sum())
     return Score(specificity=specificity, sensitivity=sensitivity, score=(specificity + sensitivity) / 2)
+
+
+def sprsound_score(specificity: np.ndarray, sensitivity: np.ndarray) -> np.ndarray:
+    """SPRSound's Score: the mean of the average and of the harmonic mean of Sp and Se, in their unit; of any shape."""
+    both = specificity + sensitivity
+    harmonic = 2.0 * specificity * sensitivity / np.where(both == 0.0, 1.0, both)
+    return (both / 2.0 + harmonic) / 2.0
 
 
 def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:

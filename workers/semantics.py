@@ -11,7 +11,7 @@ import hashlib
 from pathlib import Path
 
 VERSION = 3
-DIGEST = "1ad9bf8e0fdb7559"
+DIGEST = "a6ad7efeba49ab38"
 
 MODULES = (
     "augment/*.py",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from feature_store.metrics import USUAL, Metric
+from workers.evaluation import sprsound_score
 
 RESAMPLES = 10_000
 SEED = 20170
@@ -129,15 +130,8 @@ def pooled(folds: Sequence[PatientHits]) -> PatientHits:
 
 def combined(rates: np.ndarray, metric: Metric) -> np.ndarray:
     """The metric of the rates of its groups ``[..., groups]``, in their unit."""
-    values = sprsound(rates[..., ::2], rates[..., 1::2]) if metric == "sprsound" else rates
+    values = sprsound_score(rates[..., ::2], rates[..., 1::2]) if metric == "sprsound" else rates
     return values.mean(axis=-1)
-
-
-def sprsound(specificity: np.ndarray, sensitivity: np.ndarray) -> np.ndarray:
-    """SPRSound's Score: the mean of the average and of the harmonic mean of Sp and Se, in their unit."""
-    both = specificity + sensitivity
-    harmonic = 2.0 * specificity * sensitivity / np.where(both == 0.0, 1.0, both)
-    return (both / 2.0 + harmonic) / 2.0
 
 
 def scores(counts: np.ndarray, metric: Metric = USUAL) -> np.ndarray:
@@ -242,7 +236,7 @@ class _Fold:
         rates = (drawn @ hits / (cycles[:, None] * self.seeds) for hits, cycles in zip(self.hits, asked.T, strict=True))
         if self.metric == "sprsound":
             starts = np.cumsum((0, *self.columns[:-1]))
-            yield np.add.reduceat(sprsound(*rates), starts, axis=1) / np.array(self.columns, np.float32)
+            yield np.add.reduceat(sprsound_score(*rates), starts, axis=1) / np.array(self.columns, np.float32)
         else:
             yield from (rate / len(self.hits) for rate in rates)
 

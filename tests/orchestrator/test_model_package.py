@@ -23,18 +23,7 @@ from orchestrator.model_card_make import make_card
 from orchestrator.model_package import save_model
 from orchestrator.registry import Registry
 from search_spaces.schema import merge
-from tests.registry_home import (  # noqa: F401  the fixtures of this file
-    BASE,
-    NAME,
-    Register,
-    Train,
-    empty_database_fixture,
-    home_fixture,
-    register_fixture,
-    registered_at_fixture,
-    registry_fixture,
-    train_fixture,
-)
+from tests.registry_home import BASE, NAME, Register, Train
 from workers.config import ExperimentConfig
 from workers.fold import FoldRun, Site, run_fold
 from workers.inference import SoundModel

@@ -15,17 +15,7 @@ from orchestrator.model_card_make import best_seed
 from orchestrator.policy import DEFAULT, Policy, Standing, Verification
 from orchestrator.registered import Registered
 from orchestrator.registry import Registry
-from tests.registry_home import (  # noqa: F401  the fixtures of this file
-    NAME,
-    Register,
-    Train,
-    empty_database_fixture,
-    home_fixture,
-    register_fixture,
-    registered_at_fixture,
-    registry_fixture,
-    train_fixture,
-)
+from tests.registry_home import NAME, Register, Train
 from workers.results import FoldResult
 
 

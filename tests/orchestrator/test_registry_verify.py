@@ -22,18 +22,7 @@ from orchestrator.policy import DEFAULT, Policy
 from orchestrator.promotion_verify import verify
 from orchestrator.registry import Registry
 from tests.leaderboard_results import Recipe, fold_result
-from tests.registry_home import (  # noqa: F401  the fixtures of this file
-    NAME,
-    SEARCHED,
-    Register,
-    empty_database_fixture,
-    home_fixture,
-    register_fixture,
-    registered_at_fixture,
-    registry_fixture,
-    searched,
-    train_fixture,
-)
+from tests.registry_home import NAME, SEARCHED, Register, searched
 from workers.results import ResultStore
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from feature_store.features import NAMED
+from orchestrator.tracking import flatten
 from search_spaces.presets import FOLDER, load_preset, preset_description
 from search_spaces.schema import SearchSpace, override, read_yaml
 from workers.config import ExperimentConfig
@@ -71,20 +72,13 @@ PUBLISHED: dict[str, Any] = {  # SEEDS 3.1 to 3.5 and 3.7, with what the README'
 }
 
 
-def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in content.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
-
-
 @pytest.fixture(scope="module")
 def config() -> ExperimentConfig:
     return ExperimentConfig.parse(load_preset("cycleguardian"))
 
 
 def test_O5_the_preset_dumps_the_published_values(config: ExperimentConfig) -> None:
-    dumped = flat(config.model_dump(mode="json"))
+    dumped = flatten(config.model_dump(mode="json"))
     assert {key: dumped[key] for key in PUBLISHED} == PUBLISHED
     assert config.compat == [], "no defect is on"
     assert config.feature == NAMED["hybrid-augmented"]

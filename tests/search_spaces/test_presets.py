@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from feature_store.errors import UserError
+from orchestrator.tracking import flatten
 from search_spaces.presets import config_mapping, load_preset, preset_description, preset_names
 from search_spaces.schema import SearchSpace
 from workers.config import ExperimentConfig
@@ -79,17 +80,10 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 }
 
 
-def flat(content: dict[str, Any], path: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in content.items():
-        found |= flat(value, f"{path}{key}.") if isinstance(value, dict) else {f"{path}{key}": value}
-    return found
-
-
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_O5_a_preset_dumps_the_published_values(name: str) -> None:
     config = ExperimentConfig.parse(load_preset(name))
-    dumped = flat(config.model_dump(mode="json"))
+    dumped = flatten(config.model_dump(mode="json"))
     assert {key: dumped[key] for key in COMMON} == COMMON
     assert config.objective.model_dump(mode="json") == OBJECTIVES[name]
     assert config.compat == [], "no defect is on"
