@@ -17,6 +17,7 @@ COMMON = {
 HYBRID = {
     "kind": "hybrid", "sample_rate": 22000, "seconds": 8.0, "bins": 84, "hop": 256, "n_fft": 1024, "mel_window": 1000,
     "bins_per_octave": 12, "low_hz": 32.7, "high_hz": 3000.0, **COMMON, "fade_seconds": 0.0, "keep": "last",
+    "cqt": "direct",
 }  # fmt: skip
 FBANK = {
     "kind": "fbank", "sample_rate": 16000, "seconds": 8.0, "n_mels": 128, "frame_ms": 25.0, "shift_ms": 10.0,

@@ -12,14 +12,14 @@ import json
 import sys
 from pathlib import Path
 
-from tests.parity import breathing_phase, patchmix
+from tests.parity import breathing_phase, cycleguardian, patchmix
 from tests.parity.rows import Missing, Row
 
 BEFORE = Path(__file__).with_name("before.json")
 
 
 def all_rows() -> list[Row]:
-    return [row for module in (patchmix, breathing_phase) for row in module.rows()]
+    return [row for module in (patchmix, breathing_phase, cycleguardian) for row in module.rows()]
 
 
 def main() -> None:
