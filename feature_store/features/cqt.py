@@ -24,8 +24,8 @@ class ConstantQ:
 
     Q = 1 / (2^(1 / bins_per_octave) - 1), so that a window holds Q periods of its bin. Frames are centred at multiples
     of the hop, the signal being mirrored at its ends; a window's values sum to 1, so a tone of amplitude 1 at a bin
-    gives 0.5 there. This is what nnAudio's `CQT2010v2` and librosa's `cqt` compute by octaves, up to a factor for each
-    bin.
+    gives 0.5 there. nnAudio's `CQT2010v2`, which CycleGuardian calls, works by octaves through short filters, and its
+    bins differ by more than a factor (docs/cycleguardian.md): `cqt_octaves` computes those.
 
     Raises:
         ValueError: the highest bin lies above Nyquist, or the signal is too short for the lowest bin's window.

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from feature_store.features.cqt import ConstantQ
+from feature_store.features.cqt_octaves import check_octaves, magnitude_by_octaves
 from feature_store.features.gammatone import gammatone_weights
 from feature_store.features.spec import Spec
 
@@ -32,6 +33,8 @@ class HybridSpec(Spec):
     | 1 | power spectrum of 1,024 points, gammatone filters | even on the ERB scale from 32.7 to below 3,000 Hz |
     | 2 | power spectrum of 1,024 points, window 1,000, mel filters | HTK's mel scale, 32.7 to 3,000 Hz |
 
+    With `cqt` seed_compat map 0 is computed by octaves (`cqt_octaves`), as CycleGuardian's.
+
     Each bin is then standardised over the cycle's time: (x - mean) / std, with the unbiased deviation and, where the
     level does not vary, STEADY_DB in its place. CycleGuardian divides by zero there; here silence is all zeros.
     """
@@ -48,6 +51,9 @@ class HybridSpec(Spec):
     bins_per_octave: int = Field(default=12, ge=1, le=96, description="of the constant-Q map")
     low_hz: float = Field(default=32.7, gt=0)
     high_hz: float = Field(default=3000.0, gt=0, description="upper end of the gammatone and the mel filters")
+    cqt: Literal["direct", "seed_compat"] = Field(
+        default="direct", description="seed_compat: by octaves through short filters, as nnAudio does"
+    )
 
     @model_validator(mode="after")
     def _sound(self) -> HybridSpec:
@@ -58,6 +64,8 @@ class HybridSpec(Spec):
         if not self.low_hz < self.high_hz <= self.sample_rate / 2:
             raise ValueError(f"filters must lie between 0 and {self.sample_rate / 2:g} Hz, low_hz below high_hz")
         _ = self.constant_q  # raises where its bins do not fit
+        if self.cqt == "seed_compat":
+            check_octaves(self.constant_q)
         return self
 
     @property
@@ -86,7 +94,8 @@ class HybridSpec(Spec):
         power = torch.stack(
             [self._power(signal, hann) @ gammatone, self._power(signal, mel_hann) @ mel],
         )
-        levels = torch.cat([torch.from_numpy(self.constant_q.magnitude(waveform))[None], power])
+        by = magnitude_by_octaves if self.cqt == "seed_compat" else ConstantQ.magnitude
+        levels = torch.cat([torch.from_numpy(by(self.constant_q, waveform))[None], power])
         return levels.clamp_min_(QUIETEST).log10_() * torch.tensor([20.0, 10.0, 10.0])[:, None, None]
 
     def _power(self, signal: Tensor, window: Tensor) -> Tensor:

@@ -62,8 +62,8 @@ class Phase9Spec(Spec):
         return COUNT + self.table
 
     def transform(self, waveform: np.ndarray) -> np.ndarray:
-        spectrum, mel = self._spectrum(waveform)
-        rate, frames = self.sample_rate, spectrum.shape[1]
+        rate, spectrum = self.sample_rate, magnitudes(waveform, maps.N_FFT, maps.HOP)
+        mel, frames = maps.mel_decibels(spectrum, rate), spectrum.shape[1]
         made = {
             "chroma": maps.chroma(waveform, spectrum, rate),
             "gammatone": maps.gammatone(spectrum, rate),
@@ -81,9 +81,4 @@ class Phase9Spec(Spec):
         return np.stack([maps.fitted(made[name]).T for name in self.names]).astype(np.float32)
 
     def describe(self, waveform: np.ndarray) -> np.ndarray:
-        return scalars(waveform, *self._spectrum(waveform), self.sample_rate)
-
-    def _spectrum(self, waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Magnitudes ``[257, frames]`` and mel spectrogram ``[128, frames]`` in decibels."""
-        spectrum = magnitudes(waveform, maps.N_FFT, maps.HOP)
-        return spectrum, maps.mel_decibels(spectrum, self.sample_rate)
+        return scalars(waveform, magnitudes(waveform, maps.N_FFT, maps.HOP), self.sample_rate)

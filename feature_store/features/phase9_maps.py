@@ -47,7 +47,10 @@ def modulation(mel: np.ndarray) -> np.ndarray:
 
 
 def tempogram(waveform: np.ndarray, rate: int) -> np.ndarray:
-    """Autocorrelation of the onset strength around every frame, the first 128 lags (Grosche et al., 2010)."""
+    """Autocorrelation of the onset strength around every frame, ``[384, frames]`` lags (Grosche et al., 2010).
+
+    All lags are standardised together, before the map is cut to 128 of them, as the source system does.
+    """
     from scipy.fft import irfft, rfft
 
     mel = decibels(mel_filters(rate, ONSET_FFT, ROWS, rate / 2) @ magnitudes(waveform, ONSET_FFT, HOP) ** 2)
@@ -58,7 +61,7 @@ def tempogram(waveform: np.ndarray, rate: int) -> np.ndarray:
     frames = np.lib.stride_tricks.sliding_window_view(around, TEMPO_FRAMES)[: len(strength)] * hann(TEMPO_FRAMES)
     power = np.abs(rfft(frames, 2 * TEMPO_FRAMES, axis=1)) ** 2
     correlation = irfft(power, axis=1)[:, :TEMPO_FRAMES].T
-    return whole(over(correlation, np.abs(correlation).max(axis=0))[:ROWS])
+    return whole(over(correlation, np.abs(correlation).max(axis=0)))
 
 
 def log_power(spectrum: np.ndarray) -> np.ndarray:
@@ -71,16 +74,17 @@ def lpc(waveform: np.ndarray, frames: int, rate: int, *, aligned: bool) -> np.nd
     """Linear prediction of order 12, ``[12, frames]``, of Hamming windows of 25 ms after a pre-emphasis of 0.97.
 
     Aligned, a window lies around the place of every frame of the other maps. Else it is the source system's defect:
-    one window every 10 ms, of which only the first ones are kept, so that they end after 0.63 s.
+    one window every 10 ms, standardised together, of which only the first ones are kept, so that they end after 0.63 s.
+    Where they are too few, above 25.6 kHz, the map's least value fills the rest.
     """
     window = int(LPC_WINDOW * rate)
     emphasised = np.append(waveform[:1], waveform[1:] - PREEMPHASIS * waveform[:-1])
     if aligned:
         pieces = frames_of(emphasised, window, HOP)[:frames]
-    else:
-        shift = int(LPC_SHIFT * rate)
-        pieces = np.lib.stride_tricks.sliding_window_view(emphasised, window)[::shift][:frames]
-    return whole(burg(pieces.astype(np.float64) * np.hamming(window), LPC_ORDER)[:, 1:].T)
+    else:  # a window that would end with the clip is left out there
+        pieces = np.lib.stride_tricks.sliding_window_view(emphasised[:-1], window)[:: int(LPC_SHIFT * rate)]
+    values = whole(burg(pieces.astype(np.float64) * np.hamming(window), LPC_ORDER)[:, 1:].T)[:, :frames]
+    return np.pad(values, ((0, 0), (0, frames - values.shape[1])), constant_values=values.min())
 
 
 def burg(frames: np.ndarray, order: int) -> np.ndarray:

@@ -6,32 +6,33 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from feature_store.features.phase9_maps import HOP
-from feature_store.features.spectra import decibels, frames_of, magnitudes
+from feature_store.features.phase9_maps import HOP, N_FFT
+from feature_store.features.spectra import decibels, frames_of, magnitudes, mel_filters
 
 FRAME = 2048  # samples of a window, and of the FFT
 ROLLOFF_SHARE, ROLLOFF_HOP = 0.85, 512
 CONTRAST_HZ = (200.0, 400.0, 800.0, 1600.0, 3200.0, 6400.0, 12800.0)  # upper edges of the bands
 CONTRAST_SHARE = 0.02  # of a band's bins that are its peak, and its valley
-LOW_BINS = 32  # of the 512-point spectrum: below 1 kHz
+LOW_HZ = 1000.0
+MELS = 128
 COUNT = 36
 
 
-def scalars(waveform: np.ndarray, spectrum: np.ndarray, mel: np.ndarray, rate: int) -> np.ndarray:
+def scalars(waveform: np.ndarray, spectrum: np.ndarray, rate: int) -> np.ndarray:
     """All of one clip, ``[36]`` float32, finite: what is not defined, as the skew of silence, is 0.
 
     Args:
         waveform: ``[samples]``.
         spectrum: ``[257, frames]`` magnitudes of its 512-point STFT.
-        mel: ``[128, frames]`` its mel spectrogram in decibels.
         rate: Hz.
     """
+    long = magnitudes(waveform, FRAME, HOP)
     with np.errstate(all="ignore"):
         groups = (
             _loudness(waveform),
-            _spectral(waveform, rate),
+            _spectral(long.astype(np.float64), rate),
             _envelope(waveform, rate),
-            _change(spectrum, mel),
+            _change(spectrum, long, rate),
             _shape(waveform),
             _repetition(waveform, rate),
         )
@@ -51,10 +52,9 @@ def _loudness(waveform: np.ndarray) -> Iterator[float]:
         yield from (values.mean(), values.std(), values.max(), values.min())
 
 
-def _spectral(waveform: np.ndarray, rate: int) -> Iterator[float]:
-    """Centroid, bandwidth and roll-off over Nyquist; flatness; contrast in decibels."""
+def _spectral(spectrum: np.ndarray, rate: int) -> Iterator[float]:
+    """Centroid, bandwidth and roll-off over Nyquist; flatness; contrast in decibels: of ``[1025, frames]``."""
     nyquist = rate / 2
-    spectrum = magnitudes(waveform, FRAME, HOP).astype(np.float64)
     hertz = np.arange(len(spectrum)) * rate / FRAME
     total = spectrum.sum(axis=0)
     shares = spectrum / np.where(total > np.finfo(np.float32).tiny, total, 1.0)
@@ -98,11 +98,17 @@ def _envelope(waveform: np.ndarray, rate: int) -> Iterator[float]:
     yield from (mean, deviation, mean / (deviation + 1e-8), len(places), heights.mean(), heights.std())
 
 
-def _change(spectrum: np.ndarray, mel: np.ndarray) -> Iterator[float]:
-    """Share of the energy below 1 kHz; how far the mel spectrogram moves from frame to frame (Euclidean, in dB)."""
+def _change(spectrum: np.ndarray, long: np.ndarray, rate: int) -> Iterator[float]:
+    """Share of the energy below 1 kHz, and how far a mel spectrogram moves from frame to frame (Euclidean, in dB).
+
+    The share is of the 512-point `spectrum`. The mel spectrogram is not the map `mel`, which ends at 4.5 kHz: the
+    source system computes another, of 2,048 points up to Nyquist, of which `long` holds the magnitudes.
+    """
     power = spectrum.astype(np.float64) ** 2
-    flux = np.sqrt((np.diff(mel.astype(np.float64), axis=1) ** 2).sum(axis=0))
-    yield power[:LOW_BINS].sum() / power.sum()
+    yield power[: int(LOW_HZ * N_FFT / rate)].sum() / (power.sum() + 1e-8)
+    mel = mel_filters(rate, FRAME, MELS, rate / 2) @ long**2
+    levels = decibels(mel, float(mel.max())).astype(np.float64)
+    flux = np.sqrt((np.diff(levels, axis=1) ** 2).sum(axis=0))
     yield from (flux.mean(), flux.std(), flux.max())
 
 

@@ -23,7 +23,7 @@ class Spec(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
 
     kind: str
     sample_rate: int = Field(gt=0, description="rate the recording is resampled to, Hz")

@@ -56,14 +56,14 @@ def maps(y: np.ndarray) -> dict[str, np.ndarray]:
             np.vstack([feature.chroma_stft(S=spectrum, sr=RATE), feature.chroma_cens(y=y, sr=RATE, hop_length=256)])
         ),
         "gammatone": _whole(np.log1p(librosa.filters.mel(sr=RATE, n_fft=512, n_mels=64) @ spectrum)),
-        "lpc": _whole(np.stack([librosa.lpc(np.ascontiguousarray(f), order=12)[1:] for f in frames])[:63].T),
+        "lpc": _whole(np.stack([librosa.lpc(np.ascontiguousarray(f), order=12)[1:] for f in frames]).T)[:, :63],
         "mel": _whole(mel),
         "mel_delta": _whole(feature.delta(mel)),
         "mel_delta2": _whole(feature.delta(mel, order=2)),
         "mfcc": _by_row(np.vstack([mfcc, feature.delta(mfcc), feature.delta(mfcc, order=2)])),
         "mod_spec": _whole(dct(dct(mel, axis=0, norm="ortho")[:40], axis=1, norm="ortho")),
         "stft": _whole(librosa.power_to_db(spectrum**2, ref=np.max)[:128]),
-        "tempogram": _whole(feature.tempogram(onset_envelope=onset, sr=RATE, hop_length=256, win_length=384)[:128]),
+        "tempogram": _whole(feature.tempogram(onset_envelope=onset, sr=RATE, hop_length=256, win_length=384)),
     }
     return {name: _fitted(values).T for name, values in made.items()}
 
@@ -90,9 +90,9 @@ def scalars(y: np.ndarray) -> list[float]:
     found += [envelope.mean(), envelope.std(), envelope.mean() / (envelope.std() + 1e-8), len(peaks)]
     found += [envelope[peaks].mean(), envelope[peaks].std()]
     power = np.abs(librosa.stft(y, n_fft=512, hop_length=256)) ** 2
-    mel = feature.melspectrogram(y=y, sr=RATE, n_fft=512, hop_length=256, n_mels=128, fmax=4500)
+    mel = feature.melspectrogram(y=y, sr=RATE, hop_length=256, n_mels=128)  # not the map: 2,048 points, up to Nyquist
     flux = np.sqrt((np.diff(librosa.power_to_db(mel, ref=np.max), axis=1) ** 2).sum(axis=0))
-    found += [power[:32].sum() / power.sum(), flux.mean(), flux.std(), flux.max()]
+    found += [power[:32].sum() / (power.sum() + 1e-8), flux.mean(), flux.std(), flux.max()]
     found += [stats.skew(y), stats.kurtosis(y), *np.percentile(np.abs(y), (90, 10))]
     correlation = np.correlate(y.astype(float), y.astype(float), "full")[len(y) - 1 :]
     correlation /= correlation[0]

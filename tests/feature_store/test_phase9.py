@@ -27,7 +27,7 @@ from tests.feature_store.make_phase9_golden import FRAMES, GOLDEN, ROWS, clips
 SPEC = NAMED["phase9"]
 SEED = Phase9Spec(lpc_frames="seed_compat")
 STFT = Phase9Spec(ninth="stft")
-EXACT = 2e-3  # of standardised values: librosa computes some steps in float32
+EXACT = 5e-5  # of standardised values: librosa computes some steps in float32
 
 
 @pytest.fixture(scope="module")
@@ -62,18 +62,19 @@ def test_F12_a_map_is_librosas(name: str, golden: list[dict[str, Any]]) -> None:
     for own, published in zip(computed, golden, strict=True):
         wanted = np.array(published["maps"][name])
         found = own[np.ix_(FRAMES, ROWS)]
-        exact = [number for number, row in enumerate(ROWS) if name != "chroma" or row < 12]  # CENS is quantised
-        np.testing.assert_allclose(found[:, exact], wanted[:, exact], atol=EXACT)
-        if name == "chroma":
-            assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.99
+        np.testing.assert_allclose(found, wanted, atol=EXACT)
 
 
 def test_the_constant_q_of_cens_is_the_windowed_sum_of_its_definition() -> None:
-    """Three bins a semitone from C1, as many periods in each window, silence around the clip, times root length."""
-    sound, tuned = clips()[1].astype(np.float64), 0.12
-    found = np.abs(constant_q(clips()[1], 16000, 256, tuned))
+    """Three bins a semitone from C1, as many periods in each window, silence around the clip, times root length.
+
+    But for the hundredth of each wave's spectrum that librosa leaves out, and the halving of the rate at the clip's
+    ends, for which the sound begins and ends softly here.
+    """
+    sound, tuned = clips()[1] * np.hanning(16000).astype(np.float32), 0.12
+    found = np.abs(constant_q(sound, 16000, 256, tuned))
     assert found.shape == (252, 63)
-    around = np.pad(sound, 16000)
+    around = np.pad(sound.astype(np.float64), 16000)
     for index in (0, 40, 130, 251):
         hertz = 32.7032 * 2 ** ((index + tuned) / 36)
         length = (2 ** (1 / 18) + 1) / (2 ** (1 / 18) - 1) * 16000 / hertz
@@ -81,7 +82,7 @@ def test_the_constant_q_of_cens_is_the_windowed_sum_of_its_definition() -> None:
         window = scipy.signal.get_window("hann", len(place))
         wave = window / window.sum() * np.exp(-2j * np.pi * hertz * place / 16000) * np.sqrt(length)
         expected = np.array([abs(around[16000 + 256 * frame + place] @ wave) for frame in range(63)])
-        np.testing.assert_allclose(found[index], expected, atol=2e-3 * found.max())
+        np.testing.assert_allclose(found[index], expected, atol=7e-3 * found.max())
 
 
 def test_F12_values_are_standardised_before_they_are_padded() -> None:
@@ -108,10 +109,20 @@ def test_F12_aligned_linear_prediction_covers_the_whole_clip_and_the_sources_doe
     def raw(spec: Phase9Spec, sound: np.ndarray) -> np.ndarray:
         return maps.lpc(sound, 63, 16000, aligned=spec.lpc_frames == "aligned")
 
-    assert np.array_equal(raw(SEED, clip), raw(SEED, changed)), "all after 0.645 s is unheard"
+    unheard = "all after 0.645 s is heard in the common mean and deviation only"
+    np.testing.assert_allclose(maps.whole(raw(SEED, clip)), maps.whole(raw(SEED, changed)), atol=1e-9, err_msg=unheard)
     aligned = raw(SPEC, clip) != raw(SPEC, changed)
     assert aligned[:, 50:].any(axis=0).all()
     assert not np.array_equal(SPEC.compute([clip])[0, index], SEED.compute([clip])[0, index])
+
+
+def test_linear_prediction_of_the_source_ends_where_its_windows_do() -> None:
+    """At 48 kHz there are 98 windows and 188 frames: the rest holds the map's least value."""
+    spec = Phase9Spec(sample_rate=48000, lpc_frames="seed_compat")
+    sound = np.random.default_rng(3).normal(size=48000).astype(np.float32)
+    values = spec.compute([sound])[0, spec.names.index("lpc")]
+    assert values.shape == (188, 128) and (values[98:] == values.min()).all()
+    assert values[:98, :12].std(axis=1).min() > 0.1
 
 
 def test_burg_finds_the_filter_that_made_the_sound() -> None:
@@ -129,7 +140,7 @@ def test_F13_scalars_are_librosas_in_the_published_order(golden: list[dict[str, 
     found = SPEC.compute_scalars(clips())
     assert found is not None and found.shape == (2, 36)
     for own, published in zip(found, golden, strict=True):
-        np.testing.assert_allclose(own, published["scalars"], rtol=2e-3, atol=1e-5)
+        np.testing.assert_allclose(own, published["scalars"], rtol=2e-5, atol=2e-6)
 
 
 def test_F13_scalars_of_ten_real_clips_by_a_second_computation(real_clips: list[np.ndarray]) -> None:
