@@ -131,7 +131,7 @@ def audit(corpus: Corpus) -> AuditReport:
         splits = corpus.splits()
     except UserError as error:
         splits = {}
-        if not any(error.where == problem.where for problem in problems):
+        if not any(error.where == problem.where and problem.severity == "error" for problem in problems):
             problems.append(Problem("error", error.where or str(corpus.root), error.what, error.hint or ""))
     sides, devices, overlaps = [], [], []
     for split in splits.values():

@@ -27,6 +27,7 @@ from feature_store.features import Spec
 from feature_store.manifest import Manifest, Part, RecordingEntry, recording_key
 from feature_store.metrics import USUAL
 from feature_store.parts import keep_rows, write_part
+from feature_store.splits import SplitTable
 from feature_store.storage import HALF_WRITTEN, Storage, open_storage
 from feature_store.store import EVENTS, FeatureStore
 
@@ -73,12 +74,13 @@ def build(
         progress: called with recordings done and in all.
 
     Raises:
-        UserError: nothing can be used, or `strict` and something cannot.
+        UserError: nothing can be used, the splits cannot be made, or `strict` and something cannot be used.
     """
     started = time.perf_counter()
     failed = [problem for problem in corpus.problems if problem.severity == "error"]
     if strict and failed:
         raise UserError(failed[0].what, where=failed[0].where, hint=failed[0].hint or None)
+    splits = list(corpus.splits().values())  # before anything is computed: it may be refused
     folder = f"{corpus.name}/features/{spec.feature_id}"
     with _lock(store, corpus.name):
         audio_hashes, unreadable = _hash_audio(corpus)
@@ -112,7 +114,7 @@ def build(
             reason = f"the first: {failed[0]}" if failed else "it has no recording with audio"
             raise UserError("no recording can be used", where=str(corpus.root), hint=reason)
         report.cycles = sum(entry.rows for entry in entries.values())
-        _commit(store, corpus, spec, parts, entries, audio_hashes)
+        _commit(store, corpus, splits, spec, parts, entries, audio_hashes)
     report.seconds = time.perf_counter() - started
     return report
 
@@ -250,6 +252,7 @@ def _live_parts(storage: Storage, folder: str, old: Manifest, live: dict[str, Re
 def _commit(
     store: FeatureStore,
     corpus: Corpus,
+    splits: list[SplitTable],
     spec: Spec,
     parts: list[Part],
     entries: dict[str, RecordingEntry],
@@ -269,11 +272,12 @@ def _commit(
     events = pa.Table.from_pylist([event._asdict() for event in corpus.events()], EVENTS)
     storage.write(f"{name}/events.parquet", _parquet(events))
     ids = set(cycles["cycle_id"].to_pylist())
-    for split in corpus.splits().values():
+    for split in splits:
         storage.write(f"{name}/splits/{split.name}.parquet", _parquet(split.restrict(ids).table))
     about = {"name": name, "classes": {task: list(names) for task, names in corpus.classes.items()}}
     about["metrics"] = {task: corpus.metrics.get(task, USUAL) for task in corpus.classes}
     about |= corpus.summary() | {"recordings": len(entries), "cycles": len(cycles)}
+    about["split_source"] = corpus.split_source
     storage.write(f"{name}/dataset.json", json.dumps(about, indent=1).encode())
     storage.write(f"{folder}/spec.json", json.dumps(spec.model_dump(mode="json"), indent=1).encode())
     manifest = _manifest(spec, parts, entries)

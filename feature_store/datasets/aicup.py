@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from feature_store.datasets import aicup_table as table
 from feature_store.datasets.base import Contest
-from feature_store.datasets.clip_list import Clip, ClipCorpus, audio_of
+from feature_store.datasets.clip_list import Clip, ClipCorpus
+from feature_store.datasets.text_tables import audio_by_stem
 from feature_store.errors import UserError
 from feature_store.metrics import Metric
 from feature_store.splits import SplitTable, inner_folds
@@ -78,8 +79,9 @@ class AiCupCorpus(ClipCorpus):
         clips, tables = [], {}
         for place in CONTEST:
             listed, folder = _places(self.root, *place)
+            sounds = audio_by_stem(folder)
             for row in table.read_list(listed, labelled=False):
-                audio, where = audio_of(folder, row.name), f"{listed}:{row.line}"
+                audio, where = sounds.get(row.name), f"{listed}:{row.line}"
                 if row.name in tables:
                     raise UserError(f"'{row.name}' stands twice", where=where, hint="keep one row of it")
                 if audio is None:
