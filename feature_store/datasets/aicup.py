@@ -71,7 +71,7 @@ class AiCupCorpus(ClipCorpus):
         }
 
     def contest(self) -> Contest:
-        """The clips of the public, then the private list; the submission has no header.
+        """The clips of the public, then the private list; the submission has no header, and CRLF at its lines' ends.
 
         Raises:
             UserError: a list is missing or cannot be used, an ID stands twice, or a clip of it is missing.
@@ -88,7 +88,8 @@ class AiCupCorpus(ClipCorpus):
                     raise UserError(f"there is no clip of '{row.name}' in {folder}", where=where, hint="copy it there")
                 clips.append((row.name, audio))
                 tables[row.name] = row.numbers
-        return Contest(columns=None, clips=tuple(clips), codes={TASK: CODES}, tables=tables)
+        codes = {TASK: CODES}
+        return Contest(columns=None, clips=tuple(clips), codes=codes, tables=tables, line_end="\r\n")
 
 
 def _places(root: Path, folder: str, listed: str, clips: str) -> tuple[Path, Path]:

@@ -115,12 +115,14 @@ class Contest:
         clips: each clip's name in the contest's list, in its order, and its audio.
         codes: how each class of a task is written.
         tables: as `Recording.table`, by the clips' names.
+        line_end: what ends a line of the submission.
     """
 
     columns: tuple[str, str] | None
     clips: tuple[tuple[str, Path], ...]
     codes: dict[str, tuple[str, ...]]
     tables: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    line_end: str = "\n"
 
 
 class Corpus(ABC):

@@ -68,7 +68,12 @@ class SprSoundCorpus(Corpus):
         "record3": ("normal", "adventitious", "poor_quality"),
         "record5": tuple(RECORDS.values()),
     }
-    metrics: ClassVar[dict[str, Metric]] = dict.fromkeys(classes, "sprsound")
+    metrics: ClassVar[dict[str, Metric]] = {
+        "event2": "sprsound",
+        "event7": "sprsound",
+        "record3": "sprsound_record",
+        "record5": "sprsound_record",
+    }
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
