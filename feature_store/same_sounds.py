@@ -69,4 +69,4 @@ def same_sounds_in(table: pa.Table, task: str) -> list[SameSound]:
     columns = ("cycle_id", "recording", "patient", "device", "location", "mode", "start", "end")
     rows: Sequence[tuple[Any, ...]] = list(zip(*(table[name].to_pylist() for name in (*columns, task)), strict=True))
     hashes = dict(zip(table["recording"].to_pylist(), table["audio_hash"].to_pylist(), strict=True))
-    return same_sounds((Cycle(*row[:-1], {task: row[-1]}) for row in rows), hashes)
+    return same_sounds((Cycle(*row[: len(columns)], labels={task: row[-1]}) for row in rows), hashes)

@@ -88,7 +88,7 @@ class AiCupCorpus(ClipCorpus):
                     raise UserError(f"there is no clip of '{row.name}' in {folder}", where=where, hint="copy it there")
                 clips.append((row.name, audio))
                 tables[row.name] = row.numbers
-        codes = {TASK: CODES}
+        codes: dict[str, tuple[str, ...]] = {TASK: CODES}
         return Contest(columns=None, clips=tuple(clips), codes=codes, tables=tables, line_end="\r\n")
 
 
