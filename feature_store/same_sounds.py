@@ -69,4 +69,5 @@ def same_sounds_in(table: pa.Table, task: str) -> list[SameSound]:
     columns = ("cycle_id", "recording", "patient", "device", "location", "mode", "start", "end")
     rows: Sequence[tuple[Any, ...]] = list(zip(*(table[name].to_pylist() for name in (*columns, task)), strict=True))
     hashes = dict(zip(table["recording"].to_pylist(), table["audio_hash"].to_pylist(), strict=True))
-    return same_sounds((Cycle(*row[: len(columns)], labels={task: row[-1]}) for row in rows), hashes)
+    fields = ((dict(zip(columns, row, strict=False)), row[-1]) for row in rows)
+    return same_sounds((Cycle(**cells, labels={task: label}) for cells, label in fields), hashes)
