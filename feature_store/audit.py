@@ -8,8 +8,11 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from feature_store.audio_hashes import hash_audio
 from feature_store.datasets.base import Corpus, Cycle, Problem, SideCounts
+from feature_store.datasets.contract import splits_of
 from feature_store.errors import UserError
+from feature_store.same_sounds import SameSound, same_sounds
 from feature_store.splits import SIDES, SplitTable
 
 Labels = dict[str, dict[str, int]]  # task -> class -> cycles
@@ -58,6 +61,15 @@ class Overlap(BaseModel):
     recordings_on_both_sides: int
 
 
+class SharedSound(BaseModel):
+    """Recordings whose audio files have one content, and the folds (`official, fold 0`) that have it on both sides."""
+
+    recordings: list[str]
+    patients: list[str]
+    labels_differ: bool
+    on_both_sides: list[str]
+
+
 class Comparison(BaseModel):
     """A side's counts beside the published ones: patients, recordings, cycles and cycles by class."""
 
@@ -90,6 +102,8 @@ class AuditReport(BaseModel):
         audio: whether there is audio, or annotations alone.
         totals: label counts of all cycles; a cycle without a label of a task is counted under ``unlabelled``.
         sides, devices, overlaps: by split and fold, in the order of the corpus' splits.
+        split_source: what must be known of the list of the official split; empty for the corpus' own, as published.
+        shared_sounds: one sound under several names.
         published: the corpus against its published counts; empty for a partial or unknown one.
     """
 
@@ -108,6 +122,8 @@ class AuditReport(BaseModel):
     sides: list[Side]
     devices: list[DeviceSide]
     overlaps: list[Overlap]
+    split_source: str
+    shared_sounds: list[SharedSound]
     published: list[Comparison]
     problems: list[ProblemRow]
 
@@ -128,20 +144,28 @@ def audit(corpus: Corpus) -> AuditReport:
     problems = list(corpus.problems)
     cycles = {cycle.cycle_id: cycle for cycle in corpus.cycles()}
     try:
-        splits = corpus.splits()
+        splits = splits_of(corpus)
     except UserError as error:
         splits = {}
-        if not any(error.where == problem.where for problem in problems):
+        if not any(error.where == problem.where and problem.severity == "error" for problem in problems):
             problems.append(Problem("error", error.where or str(corpus.root), error.what, error.hint or ""))
     sides, devices, overlaps = [], [], []
+    hashes, unreadable = hash_audio(corpus.recordings)
+    problems += unreadable
+    sounds = {sound: list[str]() for sound in same_sounds(cycles.values(), hashes)}
     for split in splits.values():
         for fold in split.folds():
             on = {side: [cycles[c] for c in split.side(fold, side)] for side in SIDES}
             sides += [_side(corpus, split, fold, side, on[side]) for side in SIDES]
             devices += [row for side in SIDES for row in _devices(split.name, fold, side, on[side])]
             overlaps.append(_overlap(split, fold, on["train"], on["test"]))
+            train, test = ({cycle.recording for cycle in on[side]} for side in SIDES)
+            for sound, folds in sounds.items():
+                if sound.crosses(train, test):
+                    folds.append(f"{split.name}, fold {fold}")
     published = _published(corpus, sides)
     problems += [_disagreement(corpus, row) for row in published if not row.agrees]
+    problems += [_shared(corpus, sound, folds) for sound, folds in sounds.items()]
     return AuditReport(
         dataset=corpus.name,
         root=str(corpus.root),
@@ -153,6 +177,16 @@ def audit(corpus: Corpus) -> AuditReport:
         sides=sides,
         devices=devices,
         overlaps=overlaps,
+        split_source=corpus.split_source,
+        shared_sounds=[
+            SharedSound(
+                recordings=list(sound.recordings),
+                patients=list(sound.patients),
+                labels_differ=sound.labels_differ,
+                on_both_sides=folds,
+            )
+            for sound, folds in sounds.items()
+        ],
         published=published,
         problems=[ProblemRow(severity=p.severity, where=p.where, what=p.what, hint=p.hint) for p in problems],
         **corpus.summary(),
@@ -228,3 +262,17 @@ def _disagreement(corpus: Corpus, row: Comparison) -> Problem:
     what = f"counts {row.found} where the published database has {row.expected} (patients, recordings, cycles, classes)"
     where = f"split '{row.split}', fold {row.fold}, {row.side}"
     return Problem("error", where, what, f"an annotation or a list of {corpus.root} is not the published one")
+
+
+def _shared(corpus: Corpus, sound: SameSound, folds: list[str]) -> Problem:
+    audio = {recording.name: recording.audio for recording in corpus.recordings}
+    first, *others = sound.recordings
+    found = [f"has the same sound as {', '.join(others)}"]
+    if len(sound.patients) > 1:
+        found.append(f"under {len(sound.patients)} patients ({', '.join(sound.patients)})")
+    if sound.labels_differ:
+        found.append("with other labels or times")
+    if folds:
+        found.append(f"on both sides of {folds[0]}" + (f" and {len(folds) - 1} more" if len(folds) > 1 else ""))
+    hint = "keep one of them, or leave both out where nobody knows which is right"
+    return Problem("warning", str(audio[first]), ", ".join(found), hint)

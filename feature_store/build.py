@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import io
 import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,12 +18,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.audio import cut_cycles, load_recording, with_copies
+from feature_store.audio_hashes import hash_audio
 from feature_store.datasets.base import Corpus, Problem, Recording
+from feature_store.datasets.contract import splits_of
 from feature_store.errors import UserError
 from feature_store.features import Spec
 from feature_store.manifest import Manifest, Part, RecordingEntry, recording_key
 from feature_store.metrics import USUAL
 from feature_store.parts import keep_rows, write_part
+from feature_store.splits import SplitTable
 from feature_store.storage import HALF_WRITTEN, Storage, open_storage
 from feature_store.store import EVENTS, FeatureStore
 
@@ -73,15 +73,16 @@ def build(
         progress: called with recordings done and in all.
 
     Raises:
-        UserError: nothing can be used, or `strict` and something cannot.
+        UserError: nothing can be used, the splits cannot be made, or `strict` and something cannot be used.
     """
     started = time.perf_counter()
     failed = [problem for problem in corpus.problems if problem.severity == "error"]
     if strict and failed:
         raise UserError(failed[0].what, where=failed[0].where, hint=failed[0].hint or None)
+    splits = list(splits_of(corpus).values())  # before anything is computed: it may be refused
     folder = f"{corpus.name}/features/{spec.feature_id}"
     with _lock(store, corpus.name):
-        audio_hashes, unreadable = _hash_audio(corpus)
+        audio_hashes, unreadable = hash_audio(corpus.recordings)
         failed += unreadable
         if strict and unreadable:
             raise UserError(unreadable[0].what, where=unreadable[0].where)
@@ -112,7 +113,7 @@ def build(
             reason = f"the first: {failed[0]}" if failed else "it has no recording with audio"
             raise UserError("no recording can be used", where=str(corpus.root), hint=reason)
         report.cycles = sum(entry.rows for entry in entries.values())
-        _commit(store, corpus, spec, parts, entries, audio_hashes)
+        _commit(store, corpus, splits, spec, parts, entries, audio_hashes)
     report.seconds = time.perf_counter() - started
     return report
 
@@ -250,6 +251,7 @@ def _live_parts(storage: Storage, folder: str, old: Manifest, live: dict[str, Re
 def _commit(
     store: FeatureStore,
     corpus: Corpus,
+    splits: list[SplitTable],
     spec: Spec,
     parts: list[Part],
     entries: dict[str, RecordingEntry],
@@ -269,11 +271,12 @@ def _commit(
     events = pa.Table.from_pylist([event._asdict() for event in corpus.events()], EVENTS)
     storage.write(f"{name}/events.parquet", _parquet(events))
     ids = set(cycles["cycle_id"].to_pylist())
-    for split in corpus.splits().values():
+    for split in splits:
         storage.write(f"{name}/splits/{split.name}.parquet", _parquet(split.restrict(ids).table))
     about = {"name": name, "classes": {task: list(names) for task, names in corpus.classes.items()}}
     about["metrics"] = {task: corpus.metrics.get(task, USUAL) for task in corpus.classes}
     about |= corpus.summary() | {"recordings": len(entries), "cycles": len(cycles)}
+    about["split_source"] = corpus.split_source
     storage.write(f"{name}/dataset.json", json.dumps(about, indent=1).encode())
     storage.write(f"{folder}/spec.json", json.dumps(spec.model_dump(mode="json"), indent=1).encode())
     manifest = _manifest(spec, parts, entries)
@@ -310,30 +313,6 @@ def _parquet(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
-
-
-def _hash_audio(corpus: Corpus) -> tuple[dict[str, str], list[Problem]]:
-    """SHA-256 of the audio file of every recording that has one, and the files that cannot be read."""
-    there = [(recording.name, recording.audio) for recording in corpus.recordings if recording.audio is not None]
-
-    def digest(path: Path) -> str | Problem:
-        try:
-            with path.open("rb") as file:
-                return _digest(file)
-        except OSError as error:
-            return Problem("error", str(path), f"cannot be read: {error.strerror}")
-
-    with ThreadPoolExecutor() as pool:
-        digests = dict(zip((name for name, _ in there), pool.map(digest, (path for _, path in there)), strict=True))
-    hashes = {name: found for name, found in digests.items() if isinstance(found, str)}
-    return hashes, [found for found in digests.values() if isinstance(found, Problem)]
-
-
-def _digest(file: Any) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 @contextlib.contextmanager

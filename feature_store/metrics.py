@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-Metric = Literal["icbhi4", "icbhi2", "accuracy", "uar", "sprsound"]
+Metric = Literal["icbhi4", "icbhi2", "accuracy", "uar", "sprsound", "sprsound_record"]
 
 USUAL: Metric = "icbhi4"  # where a corpus names no other
+SPRSOUND: frozenset[str] = frozenset({"sprsound", "sprsound_record"})  # mean of average and harmonic mean of Sp and Se
+POOR_QUALITY = "poor_quality"  # the last class of a task that `sprsound_record` is for
 
 LABELS: dict[str, str] = {
     "icbhi4": "Score",
@@ -14,6 +16,7 @@ LABELS: dict[str, str] = {
     "accuracy": "accuracy",
     "uar": "UAR",
     "sprsound": "SPRSound Score",
+    "sprsound_record": "SPRSound record Score",
 }
 """As it stands in a sentence or a column."""
 
@@ -23,5 +26,6 @@ MEANINGS: dict[str, str] = {
     "accuracy": "share of cycles called by their class",
     "uar": "unweighted average recall: the mean of the classes' recalls",
     "sprsound": "mean of the average and the harmonic mean of Sp and Se; an abnormal cycle counts only with its class",
+    "sprsound_record": "as sprsound, but Se is over adventitious records: those of poor quality are in neither rate",
 }
 """For people, in a line."""

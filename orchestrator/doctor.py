@@ -46,6 +46,7 @@ def examine(settings: Settings) -> list[Check]:
         ("torch", torch_build),
         ("compute", compute),
         ("audio", audio),
+        ("corpora", corpora),
         ("memory", memory),
         ("shared memory", shared_memory),
         ("disk", lambda: disk(settings)),
@@ -121,6 +122,15 @@ def packages() -> Finding:
     if wrong:
         return Finding("fail", "; ".join(wrong), INSTALL)
     return Finding("ok", ", ".join(f"{name} {metadata.version(name)}" for name in SHOWN))
+
+
+def corpora() -> Finding:
+    """Whether the adapter of every corpus, shipped or installed, can be loaded and keeps the contract."""
+    from feature_store.datasets import CORPORA, broken_adapters
+
+    if broken := broken_adapters():
+        return Finding("warn", "; ".join(map(str, broken)), "mend or uninstall the adapter; the others can be used")
+    return Finding("ok", ", ".join(sorted(CORPORA)))
 
 
 def torch_build() -> Finding:

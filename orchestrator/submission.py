@@ -72,9 +72,12 @@ def weighted(members: Sequence[Probabilities], weights: Sequence[float]) -> dict
 
 
 def submission(contest: Contest, task: str, probabilities: Probabilities) -> str:
-    """The CSV: a row a clip in the contest's order, with the code of its likeliest class; of equal ones the first."""
+    """The CSV: a row per clip in the contest's order, with the code of its likeliest class; of equal ones the first.
+
+    Lines end as the contest's own file does (`Contest.line_end`).
+    """
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text, lineterminator=contest.line_end)
     if contest.columns is not None:
         writer.writerow(contest.columns)
     codes = contest.codes[task]
@@ -91,7 +94,7 @@ def write(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.write_text(text)
+        draft.write_text(text, newline="")
         draft.replace(path)
     except OSError as error:
         raise UserError(f"cannot be written: {error.strerror}", where=str(path)) from error

@@ -135,7 +135,10 @@ TABLE = FlagTable("Patch-Mix", (
     Flag("proj_dim", 768, int, ("objective.proj_dim",), "same", "Output of the projector."),
     Flag("temperature", 0.06, float, ("objective.tau",), "same", "Same default."),
     Flag("alpha", 1.0, float, ("objective.alpha",), "same", "Weight of the contrastive loss."),
-    Flag("negative_pair", "all", str, ("objective.negative_pair",), "same", "Same default.", ("all", "diff_label")),
+    Flag(
+        "negative_pair", "all", str, ("objective.negative_pair",), "same",
+        "Same default. In current torch the release raises with `diff_label`; here it trains.", ("all", "diff_label"),
+    ),
     Flag("target_type", "grad_block", str, ("objective.target_type",), "same", "Same default.", TARGETS),
 ))  # fmt: skip
 CONTRASTIVE = ("proj_dim", "temperature", "alpha", "negative_pair", "target_type")  # of patchmix_cl only

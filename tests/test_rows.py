@@ -59,11 +59,14 @@ AI_CUP = {
 CRNN = {"F": [14], "A": [14], "M": [16], "L": [13], "T": [5], "O": [7]}
 """Rows marked CRNN."""
 
+RESPIRENET = {"M": [17]}
+"""Rows marked RespireNet: its trunk and what its second stage trains; its head of two layers is not offered."""
+
 
 @pytest.mark.parametrize(
     "rows",
-    [PATCH_MIX, CYCLE_GUARDIAN, BREATHING_PHASE, AI_CUP, CRNN],
-    ids=["Patch-Mix", "CycleGuardian", "breathing phase", "AI CUP", "CRNN"],
+    [PATCH_MIX, CYCLE_GUARDIAN, BREATHING_PHASE, AI_CUP, CRNN, RESPIRENET],
+    ids=["Patch-Mix", "CycleGuardian", "breathing phase", "AI CUP", "CRNN", "RespireNet"],
 )
 def test_every_row_of_a_system_is_in_a_tests_name(rows: dict[str, Iterable[int]]) -> None:
     names = {

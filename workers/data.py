@@ -12,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from feature_store.errors import UserError, nearest
+from feature_store.metrics import POOR_QUALITY
+from feature_store.same_sounds import same_sounds_in
 from feature_store.splits import SIDES, SplitTable, hold_out_patients, patients_on_both_sides, select_devices
 from feature_store.store import FeatureStore
 from workers.config import ExperimentConfig
@@ -74,12 +76,16 @@ def task_classes(store: FeatureStore, config: ExperimentConfig) -> list[str]:
     """Class names of the config's task.
 
     Raises:
-        UserError: the dataset does not have the task.
+        UserError: the dataset does not have the task, or the training's metric is not one of the task.
     """
     known = store.dataset(config.dataset)["classes"]
     if config.task not in known:
         raise UserError(f"dataset '{config.dataset}' has no task '{config.task}'", hint=nearest(config.task, known))
-    return list(known[config.task])
+    classes = list(known[config.task])
+    if config.training.metric == "sprsound_record" and classes[-1] != POOR_QUALITY:
+        what = f"sprsound_record leaves the class '{POOR_QUALITY}' out, which task '{config.task}' does not have last"
+        raise UserError(what, where="training.metric", hint="its tasks are record3 and record5 of sprsound")
+    return classes
 
 
 def data_hash(content_hash: str, cycles: pa.Table, task: str, events: pa.Table | None = None) -> str:
@@ -144,6 +150,8 @@ def load_fold(
         test_patients=len(set(patients[rows["test"]])),
         train_class_counts=np.bincount(labels[train], minlength=len(classes)).tolist(),
         patients_on_both_sides=patients_on_both_sides(split, cycles).get(fold, []),
+        split_source=about.get("split_source", "") if split.name.startswith("official") else "",
+        **_same_sounds(cycles, config.task, set(rows["train"].tolist()), set(rows["test"].tolist())),
     )
     return FoldData(
         values=features.values,
@@ -166,6 +174,21 @@ def load_fold(
         seconds=config.feature.seconds,
         packed=config.packed,
     )
+
+
+def _same_sounds(cycles: pa.Table, task: str, train: set[int], test: set[int]) -> dict[str, list[str]]:
+    """Recordings of the fold whose sound has another name, for a `DataSummary`; `train` and `test` are rows."""
+    names = cycles["recording"].to_pylist()
+    trained, tested = ({names[row] for row in side} for side in (train, test))
+    sounds = same_sounds_in(cycles, task)
+    doubtful = [sound for sound in sounds if len(sound.patients) > 1 or sound.labels_differ]
+    used = trained | tested
+    return {
+        "sounds_on_both_sides": sorted(
+            name for sound in sounds if sound.crosses(trained, tested) for name in sound.recordings if name in tested
+        ),
+        "sounds_in_doubt": sorted(name for sound in doubtful for name in sound.recordings if name in used),
+    }
 
 
 def _in_order(cycles: pa.Table, row_of: dict[str, int]) -> pa.Table:

@@ -89,6 +89,13 @@ class DataSummary(Record):
     test_patients: int
     train_class_counts: list[int]
     patients_on_both_sides: list[str]
+    sounds_on_both_sides: list[str] = Field(
+        default=[], description="tested recordings whose sound is trained on under another name"
+    )
+    sounds_in_doubt: list[str] = Field(
+        default=[], description="recordings whose sound has another name, with another patient or other labels"
+    )
+    split_source: str = Field(default="", description="what must be known of the official split's list")
 
 
 class Provenance(Record):

@@ -11,7 +11,7 @@ import hashlib
 from pathlib import Path
 
 VERSION = 3
-DIGEST = "a6ad7efeba49ab38"
+DIGEST = "27383797f375a17a"
 
 MODULES = (
     "augment/*.py",

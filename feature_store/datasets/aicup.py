@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from feature_store.datasets import aicup_table as table
 from feature_store.datasets.base import Contest
-from feature_store.datasets.clip_list import Clip, ClipCorpus, audio_of
+from feature_store.datasets.clip_list import Clip, ClipCorpus
+from feature_store.datasets.text_tables import audio_by_stem
 from feature_store.errors import UserError
 from feature_store.metrics import Metric
 from feature_store.splits import SplitTable, inner_folds
@@ -70,7 +71,7 @@ class AiCupCorpus(ClipCorpus):
         }
 
     def contest(self) -> Contest:
-        """The clips of the public, then the private list; the submission has no header.
+        """The clips of the public, then the private list; the submission has no header, and CRLF at its lines' ends.
 
         Raises:
             UserError: a list is missing or cannot be used, an ID stands twice, or a clip of it is missing.
@@ -78,15 +79,17 @@ class AiCupCorpus(ClipCorpus):
         clips, tables = [], {}
         for place in CONTEST:
             listed, folder = _places(self.root, *place)
+            sounds = audio_by_stem(folder)
             for row in table.read_list(listed, labelled=False):
-                audio, where = audio_of(folder, row.name), f"{listed}:{row.line}"
+                audio, where = sounds.get(row.name), f"{listed}:{row.line}"
                 if row.name in tables:
                     raise UserError(f"'{row.name}' stands twice", where=where, hint="keep one row of it")
                 if audio is None:
                     raise UserError(f"there is no clip of '{row.name}' in {folder}", where=where, hint="copy it there")
                 clips.append((row.name, audio))
                 tables[row.name] = row.numbers
-        return Contest(columns=None, clips=tuple(clips), codes={TASK: CODES}, tables=tables)
+        codes: dict[str, tuple[str, ...]] = {TASK: CODES}
+        return Contest(columns=None, clips=tuple(clips), codes=codes, tables=tables, line_end="\r\n")
 
 
 def _places(root: Path, folder: str, listed: str, clips: str) -> tuple[Path, Path]:

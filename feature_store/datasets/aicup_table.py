@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from feature_store.datasets.clip_list import read_rows
+from feature_store.datasets.text_tables import number_of, read_rows
 from feature_store.errors import UserError
 
 ID, LABEL = "ID", "Disease category"
@@ -113,7 +113,7 @@ def encode(cells: Mapping[str, str]) -> tuple[tuple[float, ...], tuple[str, ...]
 
 def _number(text: str) -> float | None:
     try:
-        number = float(text)
+        number = number_of(text)
     except ValueError:
         return None
     return number if math.isfinite(number) else None

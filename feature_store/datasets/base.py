@@ -115,12 +115,14 @@ class Contest:
         clips: each clip's name in the contest's list, in its order, and its audio.
         codes: how each class of a task is written.
         tables: as `Recording.table`, by the clips' names.
+        line_end: what ends a line of the submission.
     """
 
     columns: tuple[str, str] | None
     clips: tuple[tuple[str, Path], ...]
     codes: dict[str, tuple[str, ...]]
     tables: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    line_end: str = "\n"
 
 
 class Corpus(ABC):
@@ -135,6 +137,8 @@ class Corpus(ABC):
         metrics: what a task's published results are ranked by, where it is not `icbhi4`.
         table_format: what reads the lists of its recordings' tables (see `feature_store.recording_tables`); or none.
         stands_in: what is taken for a patient in a corpus that names none, as in "a source recording".
+        split_source: what must be known of the list that the official split is made from; empty for its own, as
+            published.
         root: the folder that was opened.
         recordings: the good recordings, sorted by name.
         problems: everything that is wrong, in the order it was found.
@@ -145,6 +149,7 @@ class Corpus(ABC):
     metrics: ClassVar[dict[str, Metric]] = {}
     table_format: ClassVar[ModuleType | None] = None
     stands_in: ClassVar[str] = ""
+    split_source: str = ""
     root: Path
     recordings: list[Recording]
     problems: list[Problem]

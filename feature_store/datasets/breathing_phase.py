@@ -14,7 +14,8 @@ import numpy as np
 
 from feature_store.datasets import breathing_phase_format as formats
 from feature_store.datasets.base import Contest, SideCounts, SideKey
-from feature_store.datasets.clip_list import ClipCorpus, audio_of
+from feature_store.datasets.clip_list import ClipCorpus
+from feature_store.datasets.text_tables import audio_by_stem
 from feature_store.errors import UserError
 from feature_store.metrics import Metric
 from feature_store.splits import SplitTable, hold_out_patients
@@ -91,9 +92,9 @@ class BreathingPhaseCorpus(ClipCorpus):
         """
         where = self.root / formats.TEST_LIST
         names = formats.read_ids(where)
-        clips = []
+        clips, sounds = [], audio_by_stem(self.root / "test")
         for row, name in enumerate(names, start=2):
-            audio = audio_of(self.root / "test", formats.stem_of(name))
+            audio = sounds.get(formats.stem_of(name))
             if audio is None:
                 hint = "copy test/ beside test.csv"
                 raise UserError(

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from feature_store.datasets.base import Problem
-from feature_store.datasets.clip_list import Clip, read_rows
+from feature_store.datasets.clip_list import Clip
+from feature_store.datasets.text_tables import read_rows, without_audio_suffix
 from feature_store.errors import UserError
 
 TRAIN_LIST, TEST_LIST = "train.csv", "test.csv"
@@ -24,7 +25,7 @@ def stem_of(listed: str) -> str:
     >>> stem_of("steth_20180814_09_37_11_I_004"), stem_of("steth_20180814_09_37_11_004.wav")
     ('steth_20180814_09_37_11_004', 'steth_20180814_09_37_11_004')
     """
-    bare = re.sub(r"\.(wav|flac)$", "", listed.strip())
+    bare = without_audio_suffix(listed)
     found = WITH_CLASS.match(bare)
     return f"{found['source']}_{found['number']}" if found else bare
 

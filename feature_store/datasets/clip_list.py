@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from feature_store.datasets.audio_header import read_header
 from feature_store.datasets.base import Corpus, Cycle, Problem, Recording
-from feature_store.errors import UserError
-
-AUDIO_SUFFIXES = (".wav", ".flac")
+from feature_store.datasets.text_tables import AUDIO_SUFFIXES, audio_by_stem
 
 
 @dataclass(frozen=True)
@@ -54,6 +51,7 @@ class ClipCorpus(Corpus):
         """
         listed, folder = place
         times = Counter(clip.name for clip in clips)
+        sounds = audio_by_stem(folder)
         for clip in clips:
             where = f"{listed}:{clip.line}"
             if times[clip.name] > 1:
@@ -62,7 +60,7 @@ class ClipCorpus(Corpus):
             elif clip.code not in codes:
                 what = f"the class of '{clip.listed}' is '{clip.code}'"
                 self._refuse(where, what, f"it must be one of {', '.join(codes)}")
-            elif (audio := audio_of(folder, clip.name)) is None:
+            elif (audio := sounds.get(clip.name)) is None:
                 what = f"there is no {clip.name}{' or '.join(AUDIO_SUFFIXES)} of '{clip.listed}'"
                 self._refuse(where, what, f"copy it into {folder.name}/")
             else:
@@ -73,35 +71,6 @@ class ClipCorpus(Corpus):
                     label = codes.index(clip.code)
                     self.recordings.append(_recording(clip, audio, listed, header.seconds, task, label))
         self.recordings.sort(key=lambda recording: recording.name)
-
-
-def audio_of(folder: Path, name: str) -> Path | None:
-    """A clip's file, as WAV or FLAC."""
-    found = (folder / f"{name}{suffix}" for suffix in AUDIO_SUFFIXES)
-    return next((path for path in found if path.is_file()), None)
-
-
-def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """A list's columns, and each row's line with its text by column. Blanks around names and cells do not matter.
-
-    A cell that a short row lacks is empty; cells beyond the header are dropped.
-
-    Raises:
-        UserError: there is no such list, or it is no CSV.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            rows = [(reader.line_num, _stripped(row)) for row in reader]
-            return [name.strip() for name in reader.fieldnames or []], rows
-    except FileNotFoundError:
-        raise UserError("there is no such list", where=str(path), hint="give the folder that holds it") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot be read as CSV: {error}", where=str(path)) from error
-
-
-def _stripped(row: Mapping[str | None, str | list[str] | None]) -> dict[str, str]:
-    return {str(name).strip(): (value or "").strip() for name, value in row.items() if not isinstance(value, list)}
 
 
 def _recording(clip: Clip, audio: Path, listed: Path, seconds: float, task: str, label: int) -> Recording:

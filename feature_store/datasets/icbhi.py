@@ -17,9 +17,10 @@ from feature_store.datasets.audio_header import read_header
 from feature_store.datasets.base import SYNTHETIC_MARK, Corpus, Cycle, Event, Problem, Recording, SideCounts, SideKey
 from feature_store.datasets.icbhi_events import read_events
 from feature_store.datasets.icbhi_folder import LISTS, IcbhiFolder
-from feature_store.datasets.icbhi_published import COMPLETE, PUBLISHED
+from feature_store.datasets.icbhi_published import COMPLETE, PUBLISHED, published_split, unlike_published
+from feature_store.datasets.icbhi_splits import five_folds, official_splits
 from feature_store.errors import UserError
-from feature_store.splits import COMPAT, SplitTable
+from feature_store.splits import SplitTable
 
 END_TOLERANCE = 1e-3  # seconds by which a cycle may end after the file: annotations are written in milliseconds
 SHOWN = 5  # names that a problem of many recordings lists
@@ -36,7 +37,8 @@ class IcbhiCorpus(Corpus):
 
     Attributes:
         has_audio: False where only annotations are at hand; then every recording's `audio` is None.
-        sides: official side of each recording that the split file lists; empty where there is no split file.
+        sides: official side of each recording that the split file lists, else the published list; empty where neither
+            has any of the recordings.
         folds: published fold of each patient; empty where there is no fold list.
         diagnoses: disease of each patient.
         demographics: age, sex, BMI, weight and height of each patient; empty where there is no such file.
@@ -57,6 +59,7 @@ class IcbhiCorpus(Corpus):
         self.problems += self._folder.problems
         self.has_audio = self._folder.has_audio
         self._renamed = self._read("renamed", formats.read_renamed, "old device names cannot be told from new ones")
+        self.split_source = ""
         self.sides = self._read_sides()
         self.folds = self._read("folds", formats.read_folds, "there is no split 'five-fold'")
         self.diagnoses = self._read("diagnoses", formats.read_diagnoses, "cycles have no diagnosis label")
@@ -109,60 +112,31 @@ class IcbhiCorpus(Corpus):
         ``official-no-overlap``: without the training recordings of patients who are on both sides.
         ``official-patient-test``: every recording of a patient with a test recording is test, the rest is train.
         ``five-fold``: fold k tests the patients of fold k and trains on the others.
-        ``compat-official-patient-expanded``: CycleGuardian's, which leaks; see `compat_patient_expanded`.
+        ``compat-official-patient-expanded``: CycleGuardian's, which leaks; see `icbhi_splits.patient_expanded`.
 
         Who is on both sides is read from the whole list, also where some of the recordings are missing.
 
+        Where neither a split file nor the published list has the recordings, there is ``five-fold`` alone.
+
         Raises:
-            UserError: there is no official split file, or nothing in it can be used.
+            UserError: there is no official split file and no fold list, or nothing in them can be used.
         """
         if not self.sides:
-            path = self._folder.lists.get("split")
-            names = " or ".join(LISTS["split"][:2])
-            if path:
-                raise UserError("the split file lists no recording", where=str(path), hint="download it again")
-            hint = f"put {names} into this folder"
-            raise UserError("the official split file is missing", where=str(self.root), hint=hint)
-        tested = {_patient(name) for name, side in self.sides.items() if side == "test"}
-        official = self._split("official", lambda r: self.sides[r.name])
-        no_overlap = self._split(
-            "official-no-overlap",
-            lambda r: None if self.sides[r.name] == "train" and r.patient in tested else self.sides[r.name],
-        )
-        patient_test = self._split("official-patient-test", lambda r: "test" if r.patient in tested else "train")
-        splits = {split.name: split for split in (official, no_overlap, patient_test)}
-        if self.folds:
-            splits["five-fold"] = self._five_folds()
-        leaking = self.compat_patient_expanded()
-        return splits | {leaking.name: leaking}
+            return self._splits_without_sides()
+        return official_splits(self.recordings, self.sides, self.folds)
 
-    def compat_patient_expanded(self) -> SplitTable:
-        """A defect of the CycleGuardian system, kept for comparison: the official split, expanded to patients.
+    def _splits_without_sides(self) -> dict[str, SplitTable]:
+        """The five folds, which need no official split.
 
-        Every patient with a training recording is in train with all recordings, and likewise for test, so 25
-        recordings (237 cycles) of patients 156 and 218 are in both. It leaks: never rank a number made with it.
+        Raises:
+            UserError: there is no fold list either, or the split file has no usable line.
         """
-        on = {side: {_patient(name) for name, s in self.sides.items() if s == side} for side in ("train", "test")}
-        sides = {side: [c.cycle_id for c in self.cycles() if c.patient in on[side]] for side in on}
-        return SplitTable.of_sides(f"{COMPAT}official-patient-expanded", {0: sides})
-
-    def _split(self, name: str, side_of: Callable[[Recording], str | None]) -> SplitTable:
-        sides: dict[str, list[str]] = {"train": [], "test": []}
-        for recording in self.recordings:
-            side = side_of(recording)
-            if side:
-                sides[side] += [cycle.cycle_id for cycle in recording.cycles]
-        return SplitTable.of_sides(name, {0: sides})
-
-    def _five_folds(self) -> SplitTable:
-        cycles = [(c.cycle_id, self.folds[c.patient]) for c in self.cycles() if c.patient in self.folds]
-        return SplitTable.of_sides(
-            "five-fold",
-            {
-                fold: {"train": [c for c, f in cycles if f != fold], "test": [c for c, f in cycles if f == fold]}
-                for fold in sorted(set(self.folds.values()))
-            },
-        )
+        if path := self._folder.lists.get("split"):
+            raise UserError("the split file lists no recording", where=str(path), hint="download it again")
+        if self.folds:
+            return {"five-fold": five_folds(self.recordings, self.folds)}
+        hint = f"put {' or '.join(LISTS['split'][:2])} into this folder, or {LISTS['folds'][0]} for 'five-fold' alone"
+        raise UserError("the official split file is missing", where=str(self.root), hint=hint)
 
     def _read(
         self, kind: str, read: Callable[[Path], tuple[dict[str, T], list[Problem]]], without: str
@@ -178,8 +152,22 @@ class IcbhiCorpus(Corpus):
         return content
 
     def _read_sides(self) -> dict[str, str]:
+        """The database's own list; without one the published list, where it has a recording of the folder."""
+        if "split" not in self._folder.lists and not self.synthetic:
+            spelt = {*self._folder.audio, *self._folder.annotations}
+            if any(self._renamed.get(name, name) in published_split() for name in spelt):
+                what = f"{LISTS['split'][0]} is missing: the official split is lungtune's copy of the published list"
+                self.problems.append(Problem("warning", str(self.root), what, "put the database's own list here"))
+                self.split_source = "published list, shipped with lungtune: the database has none"
+                return dict(published_split())
         sides = self._read("split", formats.read_split, "there is no official split")
-        return {self._renamed.get(name, name): side for name, side in sides.items()}
+        sides = {self._renamed.get(name, name): side for name, side in sides.items()}
+        if sides and not self.synthetic and (unlike := unlike_published(sides)):
+            self.split_source = f"the database's own list, which differs from the published one in {len(unlike)} rows"
+            what = f"{len(unlike)} recordings are on the other side of the published official split: {_some(unlike)}"
+            hint = "Scores on this split cannot be compared with published ones; remove the list to use the published"
+            self.problems.append(Problem("warning", str(self._folder.lists["split"]), what, hint))
+        return sides
 
     def _read_demographics(self) -> dict[str, formats.Demographics]:
         """The one list that nothing depends on: what is wrong with it is never more than a warning."""
@@ -262,14 +250,17 @@ class IcbhiCorpus(Corpus):
         """The line of the split file that may mean this recording: all but the device is the same."""
         head = name.rsplit("_", 1)[0]
         meant = [other for other in self.sides if other.rsplit("_", 1)[0] == head]
-        return f"it lists {meant[0]}: correct the split file or rename the recording" if meant else "add a line for it"
+        if meant:
+            return f"it lists {meant[0]}: correct the split file or rename the recording"
+        return "add a line for it" if "split" in self._folder.lists else f"put {LISTS['split'][0]} with it here"
 
     def _report_absent(self, present: set[str]) -> None:
         absent = sorted(set(self.sides) - present)
         if absent:
             files = "audio and annotation" if self.has_audio else "annotation"
             what = f"{len(absent)} of {len(self.sides)} listed recordings are not here ({files}): {_some(absent)}"
-            self.problems.append(Problem("warning", str(self._folder.lists["split"]), what, "the database is partial"))
+            where = self._folder.lists.get("split", self.root)
+            self.problems.append(Problem("warning", str(where), what, "the database is partial"))
 
     def _report_unlisted_patients(self) -> None:
         patients = sorted({recording.patient for recording in self.recordings})
@@ -283,10 +274,6 @@ class IcbhiCorpus(Corpus):
                 what = f"{who} not in the list: {_some(absent)}; {effect}"
                 hint = "add a line for each"
                 self.problems.append(Problem("warning", str(self._folder.lists[kind]), what, hint))
-
-
-def _patient(name: str) -> str:
-    return name.split("_", 1)[0]
 
 
 def _errors(problems: list[Problem]) -> bool:

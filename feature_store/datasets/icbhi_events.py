@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from feature_store.datasets.base import EVENT_KINDS, Event, Problem
+from feature_store.datasets.text_tables import number_of, read_lines
+from feature_store.errors import UserError
 
 FOLDER, SUFFIX = "events", "_events.txt"
 
@@ -14,8 +16,8 @@ FOLDER, SUFFIX = "events", "_events.txt"
 def read_events(places: Iterable[Path], recordings: Iterable[str]) -> tuple[list[Event], list[Problem]]:
     """The events of recordings, from the first of the places that has a folder `events`.
 
-    A line is start and end in seconds and a kind, between blanks. Kinds other than crackle and wheeze mark no event, as
-    in CycleGuardian, and an empty file is a recording without one.
+    A line is start and end in seconds and a kind, between any delimiters. Kinds other than
+    crackle and wheeze mark no event, as in CycleGuardian, and an empty file is a recording without one.
 
     Args:
         places: folders that may hold the folder.
@@ -29,9 +31,12 @@ def read_events(places: Iterable[Path], recordings: Iterable[str]) -> tuple[list
         path = folder / f"{name}{SUFFIX}"
         if not path.is_file():
             continue
-        for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
-            if not (words := line.split()):
-                continue
+        try:
+            lines = list(read_lines(path))
+        except UserError as error:
+            problems.append(Problem("warning", str(path), error.what, "its events are not used"))
+            continue
+        for number, words in lines:
             event = _event(name, words)
             if isinstance(event, str):
                 problems.append(Problem("warning", f"{path}, row {number}", event, "this row is not used"))
@@ -45,7 +50,7 @@ def _event(recording: str, words: list[str]) -> Event | str:
     if len(words) != 3:
         return f"has {len(words)} columns instead of start, end and kind"
     try:
-        start, end = float(words[0]), float(words[1])
+        start, end = number_of(words[0]), number_of(words[1])
     except ValueError:
         return f"'{words[0]}' and '{words[1]}' are not two times in seconds"
     if not (math.isfinite(start) and math.isfinite(end) and 0 <= start < end):

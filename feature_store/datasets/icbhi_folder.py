@@ -6,10 +6,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from feature_store.datasets.base import Problem
+from feature_store.datasets.text_tables import AUDIO_SUFFIXES, FOREIGN_FOLDERS, audio_rank, files_in, find_file
 from feature_store.errors import UserError
 
-AUDIO_SUFFIXES = (".wav", ".flac")  # the first is taken where both are there
-RECORDING_FOLDERS = ("ICBHI_final_database", "audio_and_txt_files", "audio", ".", "all_920_annotations")
+RECORDING_FOLDERS = (
+    "ICBHI_final_database",  # the challenge's
+    "audio_and_txt_files",  # Kaggle's mirror
+    "audio_test_data",  # Patch-Mix's
+    "audio",
+    ".",
+    "all_920_annotations",
+)
+DEPTH = 3  # folders between the one that is given and that of the recordings, as archives and releases nest them
 
 LISTS = {  # known file names of each list, the challenge's first
     "split": ("ICBHI_challenge_train_test.txt", "official_split.txt", "patient_trainTest6_4.txt"),
@@ -18,7 +26,7 @@ LISTS = {  # known file names of each list, the challenge's first
     "demographics": ("metadata.txt", "demographic_info.txt", "ICBHI_Challenge_demographic_information.txt"),
     "renamed": ("filename_differences.txt",),
 }
-LIST_NAMES = frozenset(name for names in LISTS.values() for name in names) | {"filename_format.txt"}
+LIST_NAMES = frozenset(name.lower() for names in LISTS.values() for name in names) | {"filename_format.txt"}
 
 
 @dataclass
@@ -42,7 +50,9 @@ class IcbhiFolder:
 
     @classmethod
     def find(cls, root: Path) -> IcbhiFolder:
-        """Look for recordings in `root` and its known subfolders, and for lists there, in `metadata` and above.
+        """Look for recordings in `root` and its known subfolders, else up to `DEPTH` folders below.
+
+        Lists are looked for there, in `metadata` and in the folder above.
 
         Raises:
             UserError: there is neither audio nor an annotation.
@@ -51,6 +61,8 @@ class IcbhiFolder:
         if not places:
             raise UserError("there is no such folder", where=str(root))
         candidates = [cls._scan(root, place) for place in places]
+        if not any(found.audio or found.annotations for found in candidates):
+            candidates = [cls._scan(root, place) for place in _nested(root)]
         with_audio = [found for found in candidates if found.audio]
         with_annotations = [found for found in candidates if found.annotations]
         if not with_audio and not with_annotations:
@@ -60,21 +72,18 @@ class IcbhiFolder:
         near = [root, root / "metadata", found.recordings, found.recordings / "metadata"]
         near += [found.recordings.parent, found.recordings.parent / "metadata"]
         for kind, names in LISTS.items():
-            path = next((place / name for place in near for name in names if (place / name).is_file()), None)
-            if path:
+            if path := find_file(near, names):
                 found.lists[kind] = path
         return found
 
     @classmethod
     def _scan(cls, root: Path, place: Path) -> IcbhiFolder:
         found = cls(root, place.resolve())
-        for path in sorted(found.recordings.iterdir(), key=lambda p: (p.stem, _rank(p), p.name)):
-            if path.name.startswith(".") or not path.is_file():
-                continue
+        for path in sorted(files_in(found.recordings), key=lambda p: (p.stem, audio_rank(p), p.name)):
             suffix = path.suffix.lower()
             if suffix in AUDIO_SUFFIXES:
                 found._keep(found.audio, path)
-            elif suffix == ".txt" and path.name not in LIST_NAMES and _looks_like_recording(path.stem):
+            elif suffix == ".txt" and path.name.lower() not in LIST_NAMES and _looks_like_recording(path.stem):
                 found._keep(found.annotations, path)
         return found
 
@@ -88,9 +97,24 @@ class IcbhiFolder:
         return bool(self.audio)
 
 
-def _rank(path: Path) -> int:
-    suffix = path.suffix.lower()
-    return AUDIO_SUFFIXES.index(suffix) if suffix in AUDIO_SUFFIXES else len(AUDIO_SUFFIXES)
+def _nested(root: Path) -> list[Path]:
+    """Folders of recordings' names below others, as in `data/icbhi_dataset/audio_test_data`; the nearest first."""
+    names = [name.lower() for name in RECORDING_FOLDERS]
+    found: list[Path] = []
+    level = [root]
+    for _ in range(DEPTH):
+        level = [path for folder in level for path in _folders_in(folder)]
+        named = [path for path in level if path.name.lower() in names]
+        found += sorted(named, key=lambda path: names.index(path.name.lower()))
+    return found
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    try:
+        inside = sorted(folder.iterdir())
+    except OSError:  # one that this user may not look into
+        return []
+    return [p for p in inside if not p.name.startswith(".") and p.name not in FOREIGN_FOLDERS and p.is_dir()]
 
 
 def _looks_like_recording(stem: str) -> bool:

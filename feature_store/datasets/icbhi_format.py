@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from feature_store.datasets.base import Problem
-from feature_store.errors import nearest
+from feature_store.datasets.text_tables import number_of, read_lines, without_audio_suffix
+from feature_store.errors import UserError, nearest
 
 DEVICES = ("Meditron", "LittC2SE", "Litt3200", "AKGC417L")
 LOCATIONS = ("Tc", "Al", "Ar", "Pl", "Pr", "Ll", "Lr")
@@ -130,13 +131,13 @@ def annotation_hash(rows: list[AnnotationRow]) -> str:
 
 
 def read_split(path: Path) -> tuple[dict[str, str], list[Problem]]:
-    """Side, ``train`` or ``test``, of each recording: a line each, `stem<TAB>side`."""
+    """Side, ``train`` or ``test``, of each recording: a line each, `stem<TAB>side`; upper and lower case alike."""
 
     def row(fields: list[str]) -> tuple[str, str]:
         stem, side = _pair(fields, "a recording and its side")
-        if side not in ("train", "test"):
+        if side.lower() not in ("train", "test"):
             raise ValueError(f"the side is '{side}'; it must be train or test")
-        return stem, side
+        return without_audio_suffix(stem), side.lower()
 
     return _read_mapping(path, row)
 
@@ -188,7 +189,7 @@ def read_renamed(path: Path) -> tuple[dict[str, str], list[Problem]]:
     """Corrected name of each recording in `filename_differences.txt`: the device is Meditron, whatever the old name."""
 
     def row(fields: list[str]) -> tuple[str, str]:
-        old = " ".join(fields).strip("'\"")
+        old = without_audio_suffix(" ".join(fields).strip("'\""))
         if old.count("_") != 4:
             raise ValueError(f"'{old}' is not the name of a recording")
         return old, f"{old.rsplit('_', 1)[0]}_{RENAMED_TO}"
@@ -214,22 +215,14 @@ def _read_rows(path: Path, parse: Callable[[list[str]], T]) -> tuple[list[T], li
     rows: list[T] = []
     problems: list[Problem] = []
     try:
-        for number, fields in _lines(path):
+        for number, fields in read_lines(path):
             try:
                 rows.append(parse(fields))
             except ValueError as error:
                 problems.append(Problem("error", f"{path}, row {number}", str(error), "correct the row"))
-    except UnicodeDecodeError as error:
-        problems.append(Problem("error", str(path), f"is not a text file ({error.reason})", "download it again"))
+    except UserError as error:
+        problems.append(Problem("error", str(path), error.what, error.hint or "download it again"))
     return rows, problems
-
-
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
-        line = line.strip()
-        if line:
-            fields = line.split("\t") if "\t" in line else line.replace(",", " ").split()
-            yield number, [field.strip() for field in fields]
 
 
 def _pair(fields: list[str], what: str) -> tuple[str, str]:
@@ -240,7 +233,7 @@ def _pair(fields: list[str], what: str) -> tuple[str, str]:
 
 def _number(word: str, field: str) -> float:
     try:
-        number = float(field)
+        number = number_of(field)
     except ValueError:
         number = math.nan
     if not math.isfinite(number):

@@ -1,8 +1,13 @@
-"""Counts of the complete ICBHI 2017 database, to tell a changed annotation, split or fold list from the real one."""
+"""What is published of the complete ICBHI 2017 database: its official split, and counts that tell a changed list."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
 from feature_store.datasets.base import SideCounts, SideKey
+from feature_store.datasets.text_tables import read_lines
 
 COMPLETE = 920  # recordings
 
@@ -15,3 +20,18 @@ PUBLISHED: dict[SideKey, SideCounts] = {
     ("five-fold", 3, "test"): SideCounts(25, 99, 759, (441, 81, 205, 32)),
     ("five-fold", 4, "test"): SideCounts(25, 198, 1444, (775, 391, 206, 72)),
 }
+
+
+@cache
+def published_split() -> Mapping[str, str]:
+    """Side of each of the 920 recordings, in their corrected spelling, as the challenge publishes it.
+
+    Rocha et al. 2019; the list of the database's own page (bhichallenge.med.auth.gr), 539 train and 381 test.
+    """
+    return {name: side for _, (name, side) in read_lines(Path(__file__).with_name("official_split.txt"))}
+
+
+def unlike_published(sides: Mapping[str, str]) -> list[str]:
+    """Recordings that a list has on the other side than the published one, sorted."""
+    published = published_split()
+    return sorted(name for name, side in sides.items() if published.get(name, side) != side)

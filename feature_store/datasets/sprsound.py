@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from feature_store.datasets.audio_header import read_header
 from feature_store.datasets.base import Corpus, Cycle, Problem, Recording
+from feature_store.datasets.text_tables import files_below, read_text
 from feature_store.errors import UserError
 from feature_store.metrics import Metric
 from feature_store.splits import SplitTable
@@ -67,14 +68,19 @@ class SprSoundCorpus(Corpus):
         "record3": ("normal", "adventitious", "poor_quality"),
         "record5": tuple(RECORDS.values()),
     }
-    metrics: ClassVar[dict[str, Metric]] = dict.fromkeys(classes, "sprsound")
+    metrics: ClassVar[dict[str, Metric]] = {
+        "event2": "sprsound",
+        "event7": "sprsound",
+        "record3": "sprsound_record",
+        "record5": "sprsound_record",
+    }
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self.recordings, self.problems = [], []
-        self._sounds = {path.stem: path for path in sorted(self.root.rglob("*.wav"))}
+        self._sounds = {path.stem: path for path in files_below(self.root, {".wav"})}
         self._annotations: dict[str, Path] = {}
-        self._listed = [path for path in sorted(self.root.rglob("*.json")) if _part(path, self.root)]
+        self._listed = [path for path in files_below(self.root, {".json"}) if _part(path, self.root)]
         if not self._listed:
             hint = "it needs folders such as train2022_json with files such as 65058931_3.4_1_p2_1086.json"
             raise UserError("there is no annotation of SPRSound", where=str(root), hint=hint)
@@ -172,8 +178,8 @@ def read_annotation(path: Path) -> tuple[str | None, list[Event]]:
         UserError: the file is no JSON of this format, or has a type or a time that is none.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+        content = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"cannot be read as JSON: {error}", where=str(path)) from error
     if not isinstance(content, dict) or not isinstance(content.get("event_annotation"), list):
         raise UserError("has no list event_annotation", where=str(path))

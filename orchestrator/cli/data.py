@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from feature_store import icbhi_download
 from feature_store.audit import AuditReport, ProblemRow, audit
-from feature_store.datasets import CORPORA, open_corpus
+from feature_store.datasets import CORPORA, broken_adapters, open_corpus
 from feature_store.errors import UserError, nearest
 from feature_store.splits import COMPAT
 from orchestrator.cli.console import err, out, print_json
@@ -49,12 +50,14 @@ def check(
 
     Example: lungtune data check --dataset icbhi --root ~/icbhi
     """
-    with err.status("reading annotations and audio headers"):
+    with err.status("reading annotations and audio"):
         corpus = open_corpus(dataset, root)
         task = task or next(iter(corpus.classes))
         if task not in corpus.classes:
             raise UserError(f"{dataset} has no task '{task}'", where="--task", hint=nearest(task, corpus.classes))
         report = audit(corpus)
+    for error in broken_adapters():
+        err.print(f"[yellow]an adapter cannot be used:[/yellow] {escape(str(error))}", soft_wrap=True, highlight=False)
     if as_json:
         print_json(report.model_dump() | {"errors": report.errors, "completeness": report.completeness})
     else:
@@ -158,6 +161,7 @@ def _print(report: AuditReport, task: str, all_problems: bool) -> None:
     where = f" of split {report.sides[0].split}" if report.sides else ""
     _print_table(f"Devices{where}: cycles / recordings / patients", _device_table(report))
     _print_leakage(report, all_problems)
+    _print_shared_sounds(report)
     _print_published(report)
     _print_problems(report, all_problems)
 
@@ -237,6 +241,19 @@ def _print_leakage(report: AuditReport, everyone: bool) -> None:
                 out.print(f"[yellow]{what}[/yellow]\n", highlight=False)
     if clean:
         out.print(f"No patient is on both sides of {', '.join(clean)}.\n", highlight=False)
+
+
+def _print_shared_sounds(report: AuditReport) -> None:
+    sounds = report.shared_sounds
+    if sounds:
+        names = sum(len(sound.recordings) for sound in sounds)
+        counts = {
+            "on both sides of a split": sum(bool(sound.on_both_sides) for sound in sounds),
+            "under two patients": sum(len(sound.patients) > 1 for sound in sounds),
+            "with two labels": sum(sound.labels_differ for sound in sounds),
+        }
+        told = ", ".join(f"{count} {what}" for what, count in counts.items())
+        out.print(f"[yellow]{len(sounds)} sounds have {names} names: {told}.[/yellow]\n", highlight=False)
 
 
 def _print_published(report: AuditReport) -> None:

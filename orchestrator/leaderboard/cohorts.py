@@ -55,6 +55,9 @@ def data_of(cohort: Cohort, runs: Sequence[Run]) -> Data:
         test_cycles=max(cycles for _, cycles, _ in sides),
         test_patients=max(patients for _, _, patients in sides),
         patients_on_both_sides=sorted({patient for run in runs for patient in run.both_sides}),
+        sounds_on_both_sides=sorted({name for run in runs for name in run.sounds_on_both_sides}),
+        sounds_in_doubt=sorted({name for run in runs for name in run.sounds_in_doubt}),
+        split_sources=sorted({run.split_source for run in runs if run.split_source}),
     )
 
 
@@ -75,6 +78,16 @@ def warnings_of(data: Data) -> list[str]:
         shared = data.patients_on_both_sides
         names = " and ".join(shared) if len(shared) <= SHOWN else f"{len(shared)}, the first is {shared[0]}"
         found.append(f"Patients on both sides of the split: {names}. A split without them is a board of its own.")
+    if copies := data.sounds_on_both_sides:
+        found.append(
+            f"Sounds on both sides of the split under two names: {len(copies)} tested recordings are trained on, "
+            f"the first is {copies[0]}."
+        )
+    if doubtful := data.sounds_in_doubt:
+        found.append(
+            f"Sounds under two patients or two labels: {len(doubtful)} recordings, the first is {doubtful[0]}."
+        )
+    found += [f"The official split: {source}." for source in data.split_sources]
     return found
 
 

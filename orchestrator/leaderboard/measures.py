@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from feature_store.metrics import LABELS, MEANINGS, Metric
+from feature_store.metrics import LABELS, MEANINGS, SPRSOUND, Metric
 from orchestrator.leaderboard.schema import Entry, Estimate, Leaderboard, Numbers
 
 
@@ -85,7 +85,7 @@ def chance(metric: Metric, classes: Sequence[str], confusion: Sequence[Sequence[
         return Chance(100.0 * cycles[most] / sum(cycles), f"calling every cycle {classes[most]}")
     if metric == "uar":
         return Chance(100.0 / sum(count > 0 for count in cycles), "calling every cycle by one class")
-    return Chance(25.0 if metric == "sprsound" else 50.0, "calling every cycle normal")
+    return Chance(25.0 if metric in SPRSOUND else 50.0, "calling every cycle normal")
 
 
 def mean_of(estimate: Estimate | None) -> float | None:

@@ -67,6 +67,9 @@ class Run:
     test_cycles: int
     test_patients: int
     both_sides: tuple[str, ...]
+    sounds_on_both_sides: tuple[str, ...]
+    sounds_in_doubt: tuple[str, ...]
+    split_source: str
     parameters: int
     provenance: Provenance
     train_seconds: float
@@ -98,6 +101,9 @@ class Run:
             test_cycles=data.test,
             test_patients=data.test_patients,
             both_sides=tuple(data.patients_on_both_sides),
+            sounds_on_both_sides=tuple(data.sounds_on_both_sides),
+            sounds_in_doubt=tuple(data.sounds_in_doubt),
+            split_source=data.split_source,
             parameters=int(result.model["parameters"]),
             provenance=result.provenance,
             train_seconds=float(result.timing.get("train_seconds", 0.0)),

@@ -99,6 +99,13 @@ class Data(Item):
     test_cycles: int = Field(description="over all folds")
     test_patients: int = Field(description="over all folds")
     patients_on_both_sides: list[str] = Field(description="of the split: trained on and tested")
+    sounds_on_both_sides: list[str] = Field(
+        default=[], description="tested recordings whose sound is trained on under another name"
+    )
+    sounds_in_doubt: list[str] = Field(
+        default=[], description="recordings whose sound has another name, with another patient or other labels"
+    )
+    split_sources: list[str] = Field(default=[], description="what must be known of the official split's list")
 
     @property
     def partial(self) -> bool:

@@ -94,7 +94,7 @@ class EntryDetail(Item):
         default_factory=list,
         description="[fold][patient][4]: normal cycles hit, normal cycles, abnormal cycles hit, abnormal cycles; mean "
         "over seeds. The Score is the mean over folds of 50 (sum0 / sum1 + sum2 / sum3). By accuracy [2]: cycles hit, "
-        "cycles; by uar the same two for every class; by sprsound the four for every seed",
+        "cycles; by uar the same two for every class; by sprsound and sprsound_record the four for every seed",
     )
     predicted: str = Field(
         default="", description="a character a cycle: class number in base 36, by the mean probability over seeds"

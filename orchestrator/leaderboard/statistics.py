@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from feature_store.metrics import USUAL, Metric
+from feature_store.metrics import SPRSOUND, USUAL, Metric
 from workers.evaluation import sprsound_score
 
 RESAMPLES = 10_000
@@ -56,7 +56,7 @@ class PatientHits:
     def cycles(self) -> np.ndarray:
         """Cycles of one seed, ``[patients, groups]``."""
         cycles = self.counts[:, 1::2] // self.seeds
-        return cycles[:, :2] if self.metric == "sprsound" else cycles
+        return cycles[:, :2] if self.metric in SPRSOUND else cycles
 
     def without(self, patients: Sequence[str]) -> PatientHits:
         """The same without some of the patients."""
@@ -83,7 +83,7 @@ def patient_hits(
         predicted, labels: ``[cycles]`` class numbers; 0 is normal.
         patients: ``[cycles]`` patient of each cycle.
         metric: what to count for.
-        classes: how many there are; only `uar` asks.
+        classes: how many there are; only `uar` and `sprsound_record` ask.
     """
     names, row = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
     counts = hit_counts(predicted, labels, row, len(names), metric, classes)
@@ -94,6 +94,9 @@ def hit_counts(
     predicted: np.ndarray, labels: np.ndarray, row: np.ndarray, rows: int, metric: Metric = USUAL, classes: int = 0
 ) -> np.ndarray:
     """The counts of `PatientHits`, ``[rows, 2 groups]``, of cycles that are numbered by `row`."""
+    if metric == "sprsound_record":  # records of poor quality, the last class, are in no rate
+        kept = labels != classes - 1
+        predicted, labels, row = predicted[kept], labels[kept], row[kept]
     groups = {"accuracy": 1, "uar": classes}.get(metric, 2)
     group = {"accuracy": np.zeros_like(labels), "uar": labels}.get(metric, labels > 0)
     hit = (predicted > 0) == (labels > 0) if metric == "icbhi2" else predicted == labels
@@ -104,7 +107,7 @@ def hit_counts(
 
 def counts_together(seeds: Sequence[np.ndarray], metric: Metric) -> np.ndarray:
     """The seeds' counts together: summed where the metric is linear in them, else beside each other."""
-    return np.concatenate(seeds, axis=-1) if metric == "sprsound" else np.sum(seeds, axis=0)
+    return np.concatenate(seeds, axis=-1) if metric in SPRSOUND else np.sum(seeds, axis=0)
 
 
 def over_seeds(hits: Sequence[PatientHits]) -> PatientHits:
@@ -117,7 +120,7 @@ def over_seeds(hits: Sequence[PatientHits]) -> PatientHits:
     if not all(other.same_cycles(first) for other in hits[1:]):
         raise ValueError("the seeds were tested on different cycles")
     counts = counts_together([h.counts for h in hits], first.metric)
-    summed = 1 if first.metric == "sprsound" else sum(h.seeds for h in hits)
+    summed = 1 if first.metric in SPRSOUND else sum(h.seeds for h in hits)
     return PatientHits(first.patients, counts, summed, first.metric)
 
 
@@ -130,7 +133,7 @@ def pooled(folds: Sequence[PatientHits]) -> PatientHits:
 
 def combined(rates: np.ndarray, metric: Metric) -> np.ndarray:
     """The metric of the rates of its groups ``[..., groups]``, in their unit."""
-    values = sprsound_score(rates[..., ::2], rates[..., 1::2]) if metric == "sprsound" else rates
+    values = sprsound_score(rates[..., ::2], rates[..., 1::2]) if metric in SPRSOUND else rates
     return values.mean(axis=-1)
 
 
@@ -234,7 +237,7 @@ class _Fold:
             asked: ``[resamples, groups]``, cycles drawn.
         """
         rates = (drawn @ hits / (cycles[:, None] * self.seeds) for hits, cycles in zip(self.hits, asked.T, strict=True))
-        if self.metric == "sprsound":
+        if self.metric in SPRSOUND:
             starts = np.cumsum((0, *self.columns[:-1]))
             yield np.add.reduceat(sprsound_score(*rates), starts, axis=1) / np.array(self.columns, np.float32)
         else:

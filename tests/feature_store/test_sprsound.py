@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from sklearn.metrics import confusion_matrix
 
 from feature_store.audio import decode
 from feature_store.build import build
@@ -18,6 +19,7 @@ from feature_store.features import FbankSpec
 from feature_store.splits import patients_on_both_sides
 from feature_store.store import FeatureStore
 from workers.config import ExperimentConfig
+from workers.data import task_classes
 from workers.evaluation import evaluate
 from workers.fold import FoldRun, Site, run_fold
 
@@ -161,6 +163,33 @@ def test_the_score_is_the_mean_of_average_and_harmonic_mean() -> None:
     assert (score.specificity, score.sensitivity) == (90.0, 50.0)
     assert score.score == pytest.approx((70.0 + 2 * 90 * 50 / 140) / 2)
     assert evaluate(np.eye(3)[predicted], labels).value("sprsound") == score.score
+
+
+def test_poor_quality_is_in_neither_rate_of_the_record_score() -> None:
+    """By sums over the confusion matrix with its classes in another order: normal, poor quality, then adventitious."""
+    rng = np.random.default_rng(7)
+    labels, predicted = rng.choice(5, 734, p=[0.6, 0.1, 0.1, 0.05, 0.15]), rng.integers(0, 5, 734)
+    predicted = np.where(rng.random(734) < 0.6, labels, predicted)
+    order = [0, 4, 1, 2, 3]
+    matrix = confusion_matrix(labels, predicted, labels=order)
+    sp, se = matrix[0, 0] / matrix[0].sum(), matrix.diagonal()[2:].sum() / matrix[2:].sum()
+    score = evaluate(np.eye(5)[predicted], labels).score_for("sprsound_record")
+    assert (score.specificity, score.sensitivity) == pytest.approx((100 * sp, 100 * se))
+    assert score.score == pytest.approx(100 * ((sp + se) / 2 + 2 * sp * se / (sp + se)) / 2)
+    assert evaluate(np.eye(5)[predicted], labels).score_for("sprsound").sensitivity != score.sensitivity
+
+
+def test_tasks_of_records_are_ranked_without_poor_quality_and_those_of_events_cannot_be(tmp_path: Path) -> None:
+    corpus, store = open_corpus("sprsound", corpus_at(tmp_path / "corpus")), tmp_path / "store"
+    opened = FeatureStore.open(str(store), create=True)
+    build(corpus, FbankSpec(seconds=2.0, n_mels=32, shift_ms=40.0), opened, workers=0)
+    assert [opened.metric("sprsound", task) for task in corpus.classes] == ["sprsound"] * 2 + ["sprsound_record"] * 2
+    content = {"dataset": "sprsound", "model": {"name": "cnn6"}, "objective": {"name": "ce"}, "feature": "fbank"}
+    content["training"] = {"metric": "sprsound_record"}
+    for task in ("record3", "record5"):
+        assert task_classes(opened, ExperimentConfig.model_validate({**content, "task": task}))[-1] == "poor_quality"
+    with pytest.raises(UserError, match="does not have last"):
+        task_classes(opened, ExperimentConfig.model_validate({**content, "task": "event7"}))
 
 
 def test_a_model_that_calls_everything_normal_has_half_the_average_as_its_score() -> None:

@@ -106,6 +106,20 @@ def test_warnings_name_the_part_the_synthetic_and_the_patients_on_both_sides(tmp
     assert "Synthetic" in synthetic.warnings[0]
 
 
+def test_warnings_name_sounds_under_two_names_and_the_list_of_the_split(tmp_path: Path):
+    store = ResultStore.open(str(tmp_path))
+    result, predictions = fold_result(RECIPES[2], Side(recordings=920, both_sides=()), 0, 0)
+    changes = {"sounds_on_both_sides": ["b", "c"], "sounds_in_doubt": ["a", "b", "c"], "split_source": "a copy"}
+    data = result.data.model_copy(update=changes)
+    store.publish(result.model_copy(update={"data": data}), {PREDICTIONS: predictions})
+    (board,) = build(tmp_path).boards
+    assert [warning.split(".")[0] for warning in board.warnings] == [
+        "Sounds on both sides of the split under two names: 2 tested recordings are trained on, the first is b",
+        "Sounds under two patients or two labels: 3 recordings, the first is a",
+        "The official split: a copy",
+    ]
+
+
 def test_other_semantics_or_data_are_another_entry(tmp_path: Path):
     store = ResultStore.open(str(tmp_path))
     publish(store, RECIPES[2], Side(), seeds=[0])

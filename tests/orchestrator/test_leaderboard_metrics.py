@@ -363,7 +363,7 @@ def test_a_guess_is_what_calling_every_cycle_by_one_class_gets():
     confusion = [[30, 10], [5, 15]]
     labels = np.repeat([0, 1], [40, 20])
     normal = evaluate(np.eye(2)[np.zeros(60, int)], labels)
-    for metric in ("icbhi4", "icbhi2", "accuracy", "uar", "sprsound"):
+    for metric in ("icbhi4", "icbhi2", "accuracy", "uar", "sprsound", "sprsound_record"):
         assert chance(metric, ["inhale", "exhale"], confusion).value == pytest.approx(normal.value(metric))
     assert chance("accuracy", ["inhale", "exhale"], [[5, 5], [20, 30]]).text == "calling every cycle exhale"
     assert chance("uar", ["a", "b", "c"], [[5, 5, 0], [0, 0, 0], [1, 2, 3]]).value == 50.0

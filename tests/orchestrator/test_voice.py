@@ -121,7 +121,7 @@ def test_the_ensemble_of_the_members_writes_the_contests_file(
         for name, audio in contest.clips
     ]
     wanted = "".join(
-        f"{name},{'51234'[int(row.argmax())]}\n" for (name, _), row in zip(contest.clips, said, strict=True)
+        f"{name},{'51234'[int(row.argmax())]}\r\n" for (name, _), row in zip(contest.clips, said, strict=True)
     )
     assert out.read_bytes() == wanted.encode()
 
@@ -241,9 +241,10 @@ def test_a_model_that_hears_the_sound_alone_takes_no_list(
 
 def test_N3_a_submission_keeps_the_templates_order_and_has_no_header() -> None:
     clips = tuple((name, Path(name)) for name in ("b", "a", "c"))
-    contest = Contest(columns=None, clips=clips, codes={"voice5": ("5", "1", "2", "3", "4")})
+    codes = {"voice5": ("5", "1", "2", "3", "4")}
+    contest = Contest(columns=None, clips=clips, codes=codes, line_end="\r\n")
     rows = {name: np.eye(5)[number] for name, number in (("a", 4), ("b", 0), ("c", 1))}
-    assert submission(contest, "voice5", rows) == "b,5\na,4\nc,1\n"
+    assert submission(contest, "voice5", rows) == "b,5\r\na,4\r\nc,1\r\n"
 
 
 def test_N1_five_members_arrays_make_the_submission_of_their_sum() -> None:

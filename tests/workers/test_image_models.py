@@ -13,6 +13,7 @@ from torch import nn
 from workers.config import ModelConfig
 from workers.models import SoundClassifier, build_model
 
+LAYERS = (nn.Conv2d, nn.BatchNorm2d)
 SIZES = {
     "resnet10": (4_899_520, 512),
     "resnet18": (11_170_240, 512),
@@ -49,6 +50,23 @@ def test_M7_M8_names_are_torchvision_s_without_the_classifier(name: str) -> None
     published = {key: shape for key, shape in colour.items() if not key.startswith(("fc.", "classifier."))}
     assert own.keys() == published.keys()
     assert [key for key, shape in own.items() if shape != published[key]] == [next(iter(own))]  # the stem
+
+
+def test_M17_respirenet_s_trunk_has_its_layers_and_a_device_s_fine_tuning_trains_them_all() -> None:
+    """Blocks as in He et al. 2016, table 1. RespireNet's second stage freezes nothing: its call is commented out."""
+    with torch.device("meta"):
+        published = torchvision.models.resnet34()
+    torch.manual_seed(0)
+    model = make("resnet34", (64, 64))
+    own = dict(model.backbone.named_modules())
+    kinds = {name: type(module).__name__ for name, module in published.named_modules() if isinstance(module, LAYERS)}
+    assert {name: type(module).__name__ for name, module in own.items() if isinstance(module, LAYERS)} == kinds
+    blocks = [len(own[f"layer{stage}"]) for stage in (1, 2, 3, 4)]  # type: ignore[arg-type]
+    assert blocks == [3, 4, 6, 3] and sum(2 * count for count in blocks) + 2 == 34
+    assert sum(p.numel() for p in model.backbone.parameters()) == 21_284_672 - 64 * 2 * 7 * 7  # two colours fewer
+    nn.functional.cross_entropy(model(torch.randn(4, 1, 64, 64)), torch.arange(4)).backward()
+    still = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum()]
+    assert still == []
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@
   // The metric in percent of the rates of its groups: their mean, or for sprsound of every seed's Sp and Se the mean of
   // the average and of the harmonic mean.
   function combined(rates, metric) {
-    if (metric !== "sprsound") return 100 * mean(rates);
+    if (metric.indexOf("sprsound") !== 0) return 100 * mean(rates);
     var seeds = [];
     for (var k = 0; k < rates.length; k += 2) {
       var sum = rates[k] + rates[k + 1];
@@ -55,7 +55,7 @@
   statistics.compare = function (a, b, resamples, seed, metric) {
     var random = statistics.generator(seed), found = [];
     var folds = a.map(function (fold, f) {
-      var one = pairsOf(fold, metric), two = pairsOf(b[f], metric), groups = metric === "sprsound" ? 2 : one.length;
+      var one = pairsOf(fold, metric), two = pairsOf(b[f], metric), groups = metric.indexOf("sprsound") === 0 ? 2 : one.length;
       var width = groups + one.length + two.length, flat = new Float64Array(fold.length * width);
       fold.forEach(function (patient, p) {
         flat.set(one.slice(0, groups).map(function (k) { return patient[k + 1]; })
