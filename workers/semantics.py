@@ -11,7 +11,7 @@ import hashlib
 from pathlib import Path
 
 VERSION = 3
-DIGEST = "a6ad7efeba49ab38"
+DIGEST = "4a61b94878cef198"
 
 MODULES = (
     "augment/*.py",
