@@ -11,7 +11,7 @@ import hashlib
 from pathlib import Path
 
 VERSION = 3
-DIGEST = "4a61b94878cef198"
+DIGEST = "c732ebb31656e4a1"
 
 MODULES = (
     "augment/*.py",

@@ -27,9 +27,7 @@ from workers.sampling import Sampling
 from workers.sealed import NoteRead, SealedSide
 
 CHECKPOINT_SECONDS = 30.0
-
-
-REPORT_EVERY = 5.0  # seconds
+REPORT_EVERY = 5.0  # seconds within an epoch
 Report = Callable[[str], None]
 
 
@@ -193,7 +191,7 @@ class _Run:
 
     # --- one epoch ---
 
-    def train_epoch(self, on_progress: Callable[[str], None], should_stop: Callable[[], bool] | None) -> dict[str, Any]:
+    def train_epoch(self, on_progress: Report, should_stop: Callable[[], bool] | None) -> dict[str, Any]:
         """One epoch of training batches, in a new order."""
         begun = reported = time.perf_counter()
         self.epoch += 1
