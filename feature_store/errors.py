@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+QUOTED = 80  # characters of a value in a message
 
 
 class UserError(Exception):
@@ -16,6 +19,7 @@ class UserError(Exception):
     """
 
     def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
+        what = re.sub(r"\S{200,}", lambda word: shortened(word.group()), what)  # a value is quoted by its beginning
         self.what, self.where, self.hint = what, where, hint
         super().__init__(what, where, hint)
 
@@ -41,3 +45,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     listing = "known: " + ", ".join(known)
     return f"did you mean '{close[0]}'? {listing}" if close else listing
+
+
+def shortened(text: str, most: int = QUOTED) -> str:
+    """A text cut to a line's length, for messages.
+
+    >>> shortened("abcdefgh", 4)
+    'abcd... (8 characters)'
+    """
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"

@@ -48,7 +48,10 @@ class Settings:
             UserError: `lungtune.toml` cannot be read or has an unknown key.
         """
         environ = os.environ if environ is None else environ
-        file = _read_file(Path(environ.get("LUNGTUNE_CONFIG", CONFIG_FILE)))
+        named = environ.get("LUNGTUNE_CONFIG")
+        if named and not Path(named).is_file():
+            raise UserError("no such file", where=f"LUNGTUNE_CONFIG={named}", hint="correct the variable, or unset it")
+        file = _read_file(Path(named or CONFIG_FILE))
 
         def value(key: str, default: str) -> str:
             return environ.get(f"LUNGTUNE_{key.upper()}") or file.get(key) or default

@@ -13,8 +13,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from feature_store.errors import UserError
 from feature_store.metrics import LABELS, USUAL, Metric
+from feature_store.typed_settings import TypedSettings
+from feature_store.yaml_files import read_yaml
 from orchestrator.model_card import Estimate, ModelCard
-from search_spaces.schema import read_yaml
 from workers.config import explain
 
 VARIABLE = "LUNGTUNE_POLICY"
@@ -59,10 +60,8 @@ class Verification:
     cycles: int = 0
 
 
-class Rule(BaseModel):
+class Rule(TypedSettings):
     """Base of the rules."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     enabled: bool = True
 
@@ -81,7 +80,7 @@ class Complete(Rule):
 class Seeds(Rule):
     """Enough seeds."""
 
-    at_least: int = Field(default=2, ge=1)
+    at_least: int = Field(default=2, ge=1, le=1000)
 
     def judge(self, card: ModelCard) -> tuple[bool, str]:
         return len(card.seeds) >= self.at_least, f"{_count(len(card.seeds), 'seed')}, at least {self.at_least} wanted"
@@ -174,7 +173,9 @@ class Verified(Rule):
         le=1,
         description="least share of cycles with the stored class; bf16 and fp32 differ a little",
     )
-    score_within: float = Field(default=0.5, ge=0, description="largest difference by the task's metric, in points")
+    score_within: float = Field(
+        default=0.5, ge=0, le=100, description="largest difference by the task's metric, in points"
+    )
 
     def judge(self, found: Verification) -> tuple[bool, str]:
         if found.problem:
@@ -192,10 +193,8 @@ def _switch(value: Any) -> Any:
     return {"enabled": value} if isinstance(value, bool) else value
 
 
-class Policy(BaseModel):
+class Policy(TypedSettings):
     """Which rules a version must pass to become champion."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(min_length=1)
     complete: Annotated[Complete, BeforeValidator(_switch)] = Complete()

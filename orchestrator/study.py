@@ -19,10 +19,10 @@ from optuna.trial import FrozenTrial, TrialState
 from feature_store.errors import UserError
 from feature_store.settings import Settings
 from orchestrator.budget import Spent
-from orchestrator.lease import Holder, Lease, lease
 from orchestrator.pruning import EndedTrials, History, build_pruner
 from search_spaces.schema import Search, SearchSpace
 from workers.config import ExperimentConfig
+from workers.lease import Holder, Lease, lease
 from workers.results import ResultStore
 from workers.weights import pin_weights
 

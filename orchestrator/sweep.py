@@ -23,7 +23,6 @@ from orchestrator.budget import Ledger
 from orchestrator.cluster import Cluster, connect, stoppable
 from orchestrator.events import Progress, Watch
 from orchestrator.folds import RETRIES, submit
-from orchestrator.lease import PATIENCE, Holder
 from orchestrator.packing import Slot
 from orchestrator.plan import check_space
 from orchestrator.registered import Registered
@@ -36,6 +35,7 @@ from search_spaces.schema import SearchSpace
 from workers import provenance
 from workers.config import ExperimentConfig
 from workers.fold import FoldRun, Site, fold_keys
+from workers.lease import PATIENCE, Holder
 from workers.results import FoldResult, ResultStore
 
 # A trial only waits for its fold runs. A bundle may not be empty, and any share of a CPU would keep the last fold run

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from feature_store.typed_settings import TypedSettings
 
 if TYPE_CHECKING:
     import optuna
@@ -13,14 +16,12 @@ if TYPE_CHECKING:
 KINDS = ("float", "log_float", "int", "log_int", "choice")
 
 
-class Parameter(BaseModel):
+class Parameter(TypedSettings):
     """``{float: [low, high]}``, ``log_float``, ``int``, ``log_int`` or ``{choice: [a, b]}``.
 
     `step` makes a float or an int discrete. `when` names other keys of the config and the values under which this
     parameter exists at all: ``{objective.name: [patchmix_cl]}``.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["float", "log_float", "int", "log_int", "choice"]
     values: list[Any] = Field(description="[low, high], or the choices")
@@ -43,13 +44,17 @@ class Parameter(BaseModel):
 
     @model_validator(mode="after")
     def _sound(self) -> Parameter:
+        if any(isinstance(value, float) and not math.isfinite(value) for value in self.values):
+            raise ValueError("infinity and NaN are no values to search")
+        if self.step is not None and not self.step > 0:
+            raise ValueError(f"step must be above 0, not {self.step:g}")
         if self.kind == "choice":
             if not self.values:
                 raise ValueError("the list of choices is empty")
             if any(not isinstance(value, str | bool | int | float | None) for value in self.values):
                 raise ValueError("choices are plain values: words, numbers, true, false or null")
             if len({repr(value) for value in self.values}) < len(self.values):
-                raise ValueError("a choice stands twice")
+                raise ValueError("a choice appears twice")
             return self
         if len(self.values) != 2 or any(isinstance(v, bool) or not isinstance(v, int | float) for v in self.values):
             raise ValueError(f"{self.kind} takes two numbers, [low, high]")

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from feature_store.errors import UserError, nearest
-from search_spaces.schema import merge, read_yaml
+from feature_store.yaml_files import read_yaml
+from search_spaces.overrides import merge
 
 FOLDER = Path(__file__).parent / "presets"
 SUFFIXES = (".yaml", ".yml")
@@ -45,7 +46,7 @@ def config_mapping(name_or_path: str) -> Any:
     """
     path = Path(name_or_path)
     if path.suffix in SUFFIXES or len(path.parts) > 1 or path.is_file():
-        return over_preset(read_yaml(path), where=name_or_path)
+        return over_preset(read_yaml(path, known=preset_names()), where=name_or_path)
     try:
         return load_preset(name_or_path)
     except UserError as error:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from search_spaces.schema import SearchSpace, merge
+from search_spaces.overrides import merge
+from search_spaces.schema import SearchSpace
 
 BASE = "base."
 

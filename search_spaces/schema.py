@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from feature_store.errors import UserError, nearest
-from feature_store.features import resolve_feature
+from feature_store.errors import UserError
+from feature_store.typed_settings import Seed, TypedSettings
+from feature_store.yaml_files import read_yaml
+from search_spaces.overrides import merge, nest, override
 from search_spaces.parameters import Parameter
+from search_spaces.presets import over_preset
 from workers.config import ExperimentConfig, Metric, explain
 
 if TYPE_CHECKING:
     import optuna
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Section(TypedSettings):
+    """Base of every part of a search space."""
+
+
+def _each_once(key: str, values: Sequence[int]) -> None:
+    twice = sorted({value for value in values if list(values).count(value) > 1})
+    if twice:
+        raise ValueError(f"{key} has {', '.join(map(str, twice))} twice: a run of the same seed is the same run")
 
 
 class Family(Section):
@@ -36,27 +43,40 @@ class Evaluation(Section):
     """How a trial is scored. The default never sees the test side of the official split."""
 
     split: str = "official-inner5"
-    folds: list[int] | None = Field(default=None, description="all folds of the split, in order, if not given")
-    seeds: list[int] = Field(default=[0], min_length=1)
+    folds: list[Annotated[int, Field(ge=0, le=10_000)]] | None = Field(
+        default=None, min_length=1, description="all folds of the split, in order, if not given"
+    )
+    seeds: list[Seed] = Field(default=[0], min_length=1, max_length=100)
     metric: Metric | None = Field(default=None, description="what is maximised; null: the task's own")
     protocol: Literal["validation", "last"] = "last"
+
+    @model_validator(mode="after")
+    def _sound(self) -> Evaluation:
+        _each_once("seeds", self.seeds)
+        _each_once("folds", self.folds or [])
+        return self
 
 
 class Promotion(Section):
     """What is trained on the whole training side when the search is over, its test side read once."""
 
     split: str = "official"
-    seeds: list[int] = Field(default=[0, 1, 2], min_length=1)
+    seeds: list[Seed] = Field(default=[0, 1, 2], min_length=1, max_length=100)
     each_family: bool = Field(default=False, description="the best config of every family, not only of the sweep")
     pareto: bool = Field(default=False, description="every config of the Pareto set, with search.cost")
+
+    @model_validator(mode="after")
+    def _sound(self) -> Promotion:
+        _each_once("seeds", self.seeds)
+        return self
 
 
 class Pruner(Section):
     """Stops a trial between folds; docs/pruning.md compares the rules."""
 
     name: Literal["none", "median", "percentile", "halving", "wilcoxon", "racing"] = "median"
-    startup_trials: int = Field(default=4, ge=0, description="complete trials before anything is pruned")
-    after_folds: int = Field(default=2, ge=1, description="folds that every trial gets")
+    startup_trials: int = Field(default=4, ge=0, le=1_000_000, description="complete trials before anything is pruned")
+    after_folds: int = Field(default=2, ge=1, le=10_000, description="folds that every trial gets")
     percentile: float = Field(default=50.0, gt=0, lt=100, description="percentile: the share that goes on")
     reduction: float = Field(default=2.0, gt=1, le=16, description="halving: one in so many passes a rung")
     p: float = Field(default=0.1, gt=0, lt=1, description="wilcoxon: level of the test against the best trial")
@@ -69,9 +89,9 @@ class Search(Section):
     sampler: Literal["tpe", "gp", "cmaes", "qmc", "random"] = Field(
         default="tpe", description="cmaes takes numbers only and draws choices at random; qmc is quasi-random"
     )
-    seed: int = 0
-    trials: int = Field(default=20, ge=1)
-    startup_trials: int = Field(default=8, ge=1, description="drawn at random before the sampler learns")
+    seed: Seed = 0
+    trials: int = Field(default=20, ge=1, le=1_000_000)
+    startup_trials: int = Field(default=8, ge=1, le=1_000_000, description="drawn at random before the sampler learns")
     cost: Literal["train_seconds", "parameters", "peak_bytes"] | None = Field(
         default=None, description="to be small beside a high Score: the sweep then ends with a Pareto set"
     )
@@ -92,11 +112,13 @@ class Search(Section):
 class Resources(Section):
     """What one fold run takes. Of a shared GPU it may use as much memory as its share of it."""
 
-    cpus: float = Field(default=1, gt=0)
-    gpus: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+    cpus: float = Field(default=1, gt=0, le=4096)
+    gpus: Annotated[float, Field(ge=0, le=1024)] | Literal["auto"] = Field(
         default=0.0, description="auto: a whole GPU, until the memory that such a run takes is known"
     )
-    concurrent_trials: int | None = Field(default=None, ge=1, description="as many as fit the cluster if not given")
+    concurrent_trials: int | None = Field(
+        default=None, ge=1, le=100_000, description="as many as fit the cluster if not given"
+    )
 
 
 class Budget(Section):
@@ -148,7 +170,8 @@ class SearchSpace(Section):
         Raises:
             UserError: what is wrong, and where.
         """
-        return cls.parse(override(read_yaml(path), overrides), where=str(path))
+        shipped = [file.name for file in Path(__file__).parent.glob("*.yaml")]
+        return cls.parse(override(read_yaml(path, known=shipped), overrides), where=str(path))
 
     @classmethod
     def parse(cls, content: Any, where: str = "search space") -> SearchSpace:
@@ -157,8 +180,6 @@ class SearchSpace(Section):
         Raises:
             UserError: what is wrong, and where.
         """
-        from search_spaces.presets import over_preset  # which reads YAML and merges by what stands below
-
         if not isinstance(content, dict):
             raise UserError(f"must be a mapping, not {type(content).__name__}", where=where)
         if "base" in content:
@@ -247,88 +268,3 @@ def _conditions(parameters: Mapping[str, Parameter], fixed: Mapping[str, Any]) -
             if condition in parameters and condition not in fixed:
                 needed[condition] = allowed[0]
     return needed
-
-
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid over `base`, key by key; a part of another `name` or `kind` replaces the base's whole."""
-    merged = dict(base)
-    for key, value in over.items():
-        below = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping) and _same_part(below, value):
-            merged[key] = merge(below, value)
-        else:
-            merged[key] = dict(value) if isinstance(value, Mapping) else value
-    return merged
-
-
-def _same_part(below: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
-    return all(key not in value or value[key] == below.get(key, value[key]) for key in ("name", "kind"))
-
-
-def nest(path: str, value: Any) -> dict[str, Any]:
-    """``a.b``, 1 -> ``{a: {b: 1}}``."""
-    for step in reversed(path.split(".")):
-        value = {step: value}
-    return value
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-4 is a number, as its writer meant; YAML 1.1 reads a word unless there is a dot and a sign."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
-def _load(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)  # a SafeLoader
-
-
-def read_yaml(path: str | Path) -> Any:
-    """A YAML file's content.
-
-    Raises:
-        UserError: it is not there, or not YAML; with the shipped file of the nearest name.
-    """
-    path = Path(path)
-    try:
-        return _load(path.read_text())
-    except FileNotFoundError as error:
-        shipped = [str(p) for p in sorted(Path(__file__).parent.glob("*.yaml"))]
-        raise UserError(
-            "no such file", where=str(path), hint=nearest(path.name, [Path(p).name for p in shipped])
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot be read: {error}", where=str(path)) from error
-    except yaml.YAMLError as error:
-        raise UserError(f"is not YAML: {error}", where=str(path)) from error
-
-
-def override(content: Any, overrides: Iterable[str]) -> Any:
-    """Lay ``key.path=value`` settings over a mapping; values are read as YAML.
-
-    Raises:
-        UserError: a setting without ``=``, or with an empty key.
-    """
-    for setting in overrides:
-        key, separator, text = setting.partition("=")
-        if not separator or not key or not isinstance(content, dict):
-            raise UserError(f"'{setting}' is not key=value", where="--set", hint="for example --set search.trials=4")
-        try:
-            value = _load(text)
-        except yaml.YAMLError as error:
-            raise UserError(f"the value of '{setting}' is not YAML", where="--set") from error
-        content = _set(content, key, value)
-    return content
-
-
-def _set(content: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """A value at a dotted path; a key that itself has dots (``space`` has such) is found by its beginning."""
-    key = max((k for k in content if path == k or path.startswith(f"{k}.")), key=len, default=path.split(".")[0])
-    rest = path[len(key) + 1 :]
-    below = content.get(key)
-    if rest and key == "feature" and isinstance(below, str):  # a named feature, of which one parameter is set
-        below = {"kind": resolve_feature(below).kind, **resolve_feature(below).model_dump(exclude_defaults=True)}
-    inner = _set(below if isinstance(below, Mapping) else {}, rest, value) if rest else value
-    return {**content, key: inner}

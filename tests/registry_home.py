@@ -14,7 +14,7 @@ from feature_store.settings import Settings
 from orchestrator.registered import Registered
 from orchestrator.registry import Registry
 from orchestrator.tracking_client import connect, experiment_id
-from search_spaces.schema import merge
+from search_spaces.overrides import merge
 from tests.leaderboard_results import Recipe, Side, fold_result, publish
 from tests.tiny_sweep import TINY_FEATURE
 from workers.config import ExperimentConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from feature_store.settings import Settings
-from search_spaces.schema import merge
+from search_spaces.overrides import merge
 
 TINY_FEATURE: dict[str, Any] = {
     "kind": "fbank", "sample_rate": 16000, "seconds": 2.0, "n_mels": 32, "shift_ms": 40.0

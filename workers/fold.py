@@ -16,8 +16,9 @@ from feature_store.store import FeatureStore
 from workers import provenance
 from workers.audit_log import AuditLog
 from workers.checkpoint import CheckpointFolder
+from workers.claim import claim
 from workers.config import ExperimentConfig
-from workers.data import data_hash, load_fold
+from workers.data import data_hash, load_fold, task_classes
 from workers.results import (
     LOG,
     PREDICTIONS,
@@ -81,6 +82,7 @@ def fold_keys(runs: Sequence[FoldRun], store: FeatureStore) -> list[FoldKey]:
     @functools.cache
     def read(config: ExperimentConfig, name: str) -> dict[str, Any]:
         manifest = store.manifest(config.dataset, config.feature)
+        task_classes(store, config)  # an unknown task is reported before its column is looked for
         events = store.events(config.dataset) if config.training.event_scale else None
         return {
             "config_hash": config.config_hash,
@@ -98,9 +100,18 @@ def run_fold(
     site: Site,
     *,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    on_progress: Callable[[str], None] = lambda text: None,
     should_stop: Callable[[], bool] | None = None,
 ) -> FoldResult:
     """The run's result: from the result store if it is there, else trained and published.
+
+    Where another program trains the same run, its result is waited for.
+
+    Args:
+        run, site: what to train, and where its data is.
+        on_epoch: called with each epoch's record.
+        on_progress: called with what the run does now: waits, loads, trains a share of an epoch.
+        should_stop: asked between batches.
 
     Raises:
         UserError: bad input.
@@ -111,6 +122,28 @@ def run_fold(
     finished = results.get(key.hash)
     if finished is not None:
         return finished
+
+    def published() -> bool:
+        return key.hash in results or bool(should_stop and should_stop())
+
+    waiting = functools.partial(on_progress, "another program trains this fold run: waiting for its result")
+    with claim(results.storage, key.hash, on_wait=waiting, stop_waiting=published):
+        finished = results.get(key.hash)
+        if finished is not None:
+            return finished
+        return _train_and_publish(run, key, site, store, results, on_epoch, on_progress, should_stop)
+
+
+def _train_and_publish(
+    run: FoldRun,
+    key: FoldKey,
+    site: Site,
+    store: FeatureStore,
+    results: ResultStore,
+    on_epoch: Callable[[dict[str, Any]], None] | None,
+    on_progress: Callable[[str], None],
+    should_stop: Callable[[], bool] | None,
+) -> FoldResult:
     split = store.split(run.config.dataset, run.split, task=run.config.task)
     checkpoint = CheckpointFolder(Path(site.cache) / "checkpoints" / key.hash)
     audit = AuditLog.open(site.results)
@@ -118,7 +151,7 @@ def run_fold(
     if kept is None:
         audit.note(key.hash, "begun", resumed=checkpoint.exists())
         note = functools.partial(audit.note, key.hash, "test_read")
-        result, files = _train(run, key, site, store, split, checkpoint, note, on_epoch, should_stop)
+        result, files = _train(run, key, site, store, split, checkpoint, note, on_epoch, on_progress, should_stop)
     else:
         result, files = FoldResult.model_validate_json(kept.pop(RESULT)), kept
     try:
@@ -142,6 +175,7 @@ def _train(
     checkpoint: CheckpointFolder,
     on_test_read: NoteRead,
     on_epoch: Callable[[dict[str, Any]], None] | None,
+    on_progress: Callable[[str], None],
     should_stop: Callable[[], bool] | None,
 ) -> tuple[FoldResult, dict[str, bytes]]:
     begun, started = provenance.now(), time.perf_counter()
@@ -150,6 +184,7 @@ def _train(
 
     from workers.training import train_fold
 
+    on_progress("mapping the feature")
     data = load_fold(store, run.config, split, run.fold, run.seed, Path(site.cache))
     device = pick_device(site.device)
     prepared = time.perf_counter() - started
@@ -162,6 +197,7 @@ def _train(
         pretrained=local_weights(run.config.model.pretrained, Path(site.weights)),
         checkpoint=checkpoint,
         on_epoch=on_epoch,
+        on_progress=on_progress,
         should_stop=should_stop,
     )
     files = {

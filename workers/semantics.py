@@ -11,7 +11,7 @@ import hashlib
 from pathlib import Path
 
 VERSION = 3
-DIGEST = "27383797f375a17a"
+DIGEST = "0327a06a94284437"
 
 MODULES = (
     "augment/*.py",

@@ -27,6 +27,8 @@ from workers.sampling import Sampling
 from workers.sealed import NoteRead, SealedSide
 
 CHECKPOINT_SECONDS = 30.0
+REPORT_EVERY = 5.0  # seconds within an epoch
+Report = Callable[[str], None]
 
 
 class Diverged(RuntimeError):
@@ -102,6 +104,7 @@ def train_fold(
     pretrained: Path | None = None,
     checkpoint: CheckpointFolder | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    on_progress: Report = lambda text: None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Trained:
     """Train a config on one fold, choose epochs without the test side, then read the test side once.
@@ -117,6 +120,7 @@ def train_fold(
         pretrained: local copy of the config's pretrained file.
         checkpoint: where the full state is kept between epochs.
         on_epoch: called with each epoch's record.
+        on_progress: called every few seconds within an epoch, with how far it is.
         should_stop: asked between steps; True raises `Stopped`.
 
     Raises:
@@ -129,7 +133,7 @@ def train_fold(
         run = _Run(config, data, seed, torch.device(device), pretrained, started, on_test_read)
         run.resume(checkpoint)
         while run.epoch < config.training.epochs and not run.stale:
-            record = run.train_epoch(should_stop)
+            record = run.train_epoch(on_progress, should_stop)
             run.choose(record)
             run.epochs.append(record)
             if on_epoch:
@@ -187,9 +191,9 @@ class _Run:
 
     # --- one epoch ---
 
-    def train_epoch(self, should_stop: Callable[[], bool] | None) -> dict[str, Any]:
+    def train_epoch(self, on_progress: Report, should_stop: Callable[[], bool] | None) -> dict[str, Any]:
         """One epoch of training batches, in a new order."""
-        begun = time.perf_counter()
+        begun = reported = time.perf_counter()
         self.epoch += 1
         self.objective.begin_epoch(self.epoch)
         self.trained.train()
@@ -202,8 +206,11 @@ class _Run:
             parts = self._step(batch)
             for name, value in parts.items():
                 totals[name] = totals.get(name, torch.zeros((), device=self.device)) + value
-            if not self.first_step_seconds:
-                self.first_step_seconds = time.perf_counter() - self.started
+            now = time.perf_counter()
+            self.first_step_seconds = self.first_step_seconds or now - self.started
+            if now - reported >= REPORT_EVERY:
+                reported, left = now, (now - begun) / (step + 1) * (len(batches) - step - 1)
+                on_progress(f"epoch {self.epoch}: step {step + 1} of {len(batches)}, about {left:.0f} s left in it")
         means = {name: float(value) / len(batches) for name, value in totals.items()}
         if not np.isfinite(means["total"]):
             raise Diverged(f"the loss is {means['total']} in epoch {self.epoch}: lower optim.lr or raise tau")

@@ -21,16 +21,18 @@ class FbankSpec(Spec):
     """
 
     kind: Literal["fbank"] = "fbank"
-    sample_rate: int = Field(default=16000, gt=0)
+    sample_rate: int = Field(default=16000, gt=0, le=1_000_000)
     seconds: float = Field(default=8.0, gt=0, le=120)
     n_mels: int = Field(default=128, ge=4, le=512)
-    frame_ms: float = Field(default=25.0, gt=0, description="length of a window, ms")
-    shift_ms: float = Field(default=10.0, gt=0, description="step between windows, ms")
-    low_hz: float = Field(default=20.0, ge=0)
-    high_hz: float = Field(default=0.0, description="upper end of the highest filter, Hz; 0 is Nyquist")
+    frame_ms: float = Field(default=25.0, gt=0, le=1000, description="length of a window, ms")
+    shift_ms: float = Field(default=10.0, gt=0, le=1000, description="step between windows, ms")
+    low_hz: float = Field(default=20.0, ge=0, le=500_000)
+    high_hz: float = Field(
+        default=0.0, ge=-500_000, le=500_000, description="upper end of the highest filter, Hz; 0 is Nyquist"
+    )
     preemphasis: float = Field(default=0.97, ge=0, le=1)
-    mean: float = -4.2677393
-    std: float = Field(default=4.5689974, gt=0)
+    mean: float = Field(default=-4.2677393, ge=-1e6, le=1e6)
+    std: float = Field(default=4.5689974, gt=0, le=1e6)
 
     @model_validator(mode="after")
     def _sound(self) -> FbankSpec:

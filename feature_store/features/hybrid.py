@@ -40,17 +40,19 @@ class HybridSpec(Spec):
     """
 
     kind: Literal["hybrid"] = "hybrid"
-    sample_rate: int = Field(default=22000, gt=0)
+    sample_rate: int = Field(default=22000, gt=0, le=1_000_000)
     seconds: float = Field(default=8.0, gt=0, le=120)
-    fade_seconds: float = Field(default=0.0, ge=0)
+    fade_seconds: float = Field(default=0.0, ge=0, le=60)
     keep: Literal["first", "last"] = "last"
     bins: int = Field(default=84, ge=4, le=512, description="of each map")
-    hop: int = Field(default=256, ge=16, description="samples")
-    n_fft: int = Field(default=1024, ge=64)
-    mel_window: int = Field(default=1000, ge=16, description="samples")
+    hop: int = Field(default=256, ge=16, le=1_000_000, description="samples")
+    n_fft: int = Field(default=1024, ge=64, le=65_536)
+    mel_window: int = Field(default=1000, ge=16, le=65_536, description="samples")
     bins_per_octave: int = Field(default=12, ge=1, le=96, description="of the constant-Q map")
-    low_hz: float = Field(default=32.7, gt=0)
-    high_hz: float = Field(default=3000.0, gt=0, description="upper end of the gammatone and the mel filters")
+    low_hz: float = Field(default=32.7, gt=0, le=500_000)
+    high_hz: float = Field(
+        default=3000.0, gt=0, le=500_000, description="upper end of the gammatone and the mel filters"
+    )
     cqt: Literal["direct", "seed_compat"] = Field(
         default="direct", description="seed_compat: by octaves through short filters, as nnAudio does"
     )

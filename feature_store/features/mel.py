@@ -20,14 +20,14 @@ class MelSpec(Spec):
     """
 
     kind: Literal["mel"] = "mel"
-    sample_rate: int = Field(default=32000, gt=0)
+    sample_rate: int = Field(default=32000, gt=0, le=1_000_000)
     seconds: float = Field(default=4.0, gt=0, le=120)
     n_mels: int = Field(default=128, ge=4, le=512)
-    n_fft: int = Field(default=1024, ge=64)
-    window: int = Field(default=800, ge=16, description="samples")
-    hop: int = Field(default=320, ge=1, description="samples")
-    low_hz: float = Field(default=0.0, ge=0)
-    high_hz: float = Field(default=15000.0, gt=0)
+    n_fft: int = Field(default=1024, ge=64, le=65_536)
+    window: int = Field(default=800, ge=16, le=65_536, description="samples")
+    hop: int = Field(default=320, ge=1, le=1_000_000, description="samples")
+    low_hz: float = Field(default=0.0, ge=0, le=500_000)
+    high_hz: float = Field(default=15000.0, gt=0, le=500_000)
 
     @model_validator(mode="after")
     def _sound(self) -> MelSpec:

@@ -21,13 +21,13 @@ class MelDbSpec(Spec):
     """
 
     kind: Literal["mel-db"] = "mel-db"
-    sample_rate: int = Field(default=16000, gt=0)
+    sample_rate: int = Field(default=16000, gt=0, le=1_000_000)
     seconds: float = Field(default=8.0, gt=0, le=120)
     n_mels: int = Field(default=128, ge=4, le=512)
-    n_fft: int = Field(default=1024, ge=64)
-    hop: int = Field(default=512, ge=1, description="samples")
-    low_hz: float = Field(default=50.0, ge=0)
-    high_hz: float = Field(default=2000.0, gt=0)
+    n_fft: int = Field(default=1024, ge=64, le=65_536)
+    hop: int = Field(default=512, ge=1, le=1_000_000, description="samples")
+    low_hz: float = Field(default=50.0, ge=0, le=500_000)
+    high_hz: float = Field(default=2000.0, gt=0, le=500_000)
 
     @model_validator(mode="after")
     def _sound(self) -> MelDbSpec:

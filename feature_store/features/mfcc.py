@@ -24,9 +24,9 @@ class MfccSpec(Spec):
     """
 
     kind: Literal["mfcc"] = "mfcc"
-    sample_rate: int = Field(default=44100, ge=4000, description="Hz")
+    sample_rate: int = Field(default=44100, ge=4000, le=1_000_000, description="Hz")
     seconds: float = Field(default=1.0, gt=0, le=120)
-    fade_seconds: float = Field(default=0.0, ge=0)
+    fade_seconds: float = Field(default=0.0, ge=0, le=60)
     n_mfcc: int = Field(default=13, ge=2, le=MELS, description="coefficients, from the first")
     window_ms: float = Field(default=16.0, gt=0, le=1000, description="cut down to whole samples, as is the step")
     shift_ms: float = Field(default=8.0, gt=0, le=1000)

@@ -26,10 +26,10 @@ class Phase9Spec(Spec):
 
     kind: Literal["phase9"] = "phase9"
     sample_rate: int = Field(
-        default=16000, ge=13000, description="Hz; the highest band of the contrast begins at 6.4 kHz"
+        default=16000, ge=13000, le=1_000_000, description="Hz; the highest band of the contrast begins at 6.4 kHz"
     )
     seconds: float = Field(default=1.0, ge=0.25, le=10)
-    fade_seconds: float = Field(default=0.0, ge=0)
+    fade_seconds: float = Field(default=0.0, ge=0, le=60)
     pad: Literal["repeat", "zero", "augment", "stretch"] = "zero"
     ninth: Literal["lpc", "stft"] = Field(default="lpc", description="linear prediction, or log-power spectrum")
     lpc_frames: Literal["aligned", "seed_compat"] = Field(

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from feature_store.errors import UserError
 from feature_store.features.blank import clip_blank_bins
+from feature_store.typed_settings import TypedSettings
+
+LARGEST = 50_000_000  # values of a cycle, copies included
 
 
-class Spec(BaseModel):
+class Spec(TypedSettings):
     """One representation of a cycle, fixed to the last parameter.
 
     A subclass adds `kind`, its parameters, `shape`, `shortest` and `transform`. Equal specs have equal ids on every
     machine; raise the subclass' `revision` when the same parameters would give other values, or a default changes.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     revision: ClassVar[int] = 2
 
     kind: str
-    sample_rate: int = Field(gt=0, description="rate the recording is resampled to, Hz")
+    sample_rate: int = Field(gt=0, le=1_000_000, description="rate the recording is resampled to, Hz")
     seconds: float = Field(gt=0, le=120, description="fixed length of a cycle, s")
-    fade_seconds: float = Field(default=0.0625, ge=0, description="linear fade at both ends of the recording, s")
+    fade_seconds: float = Field(default=0.0625, ge=0, le=60, description="linear fade at both ends of the recording, s")
     pad: Literal["repeat", "zero", "augment", "stretch"] = Field(
         default="repeat",
         description="how a shorter cycle is filled: by itself, by silence, by augmented copies of itself, or not at "
@@ -78,6 +81,19 @@ class Spec(BaseModel):
         nyquist = self.sample_rate / 2
         if self.band_pass and not 0 < self.band_pass[0] < self.band_pass[1] < nyquist:
             raise ValueError(f"band_pass must be two rising frequencies between 0 and {nyquist:g} Hz, without these")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_memory(self) -> Spec:
+        try:
+            values = math.prod(self.stored_shape)
+        except ZeroDivisionError:  # a step of no samples: the subclass, whose turn comes next, refuses it
+            return self
+        if values > LARGEST:
+            raise ValueError(
+                f"a cycle of this feature has {values:,} values, more than {LARGEST:,}: take fewer seconds or copies, "
+                "or a longer step between frames"
+            )
         return self
 
     @model_validator(mode="after")

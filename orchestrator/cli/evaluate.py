@@ -107,8 +107,8 @@ def _checkpoint(name: str, sets: list[str], weights: Path, split: str, fold: int
     from feature_store.errors import UserError
     from feature_store.settings import Settings
     from feature_store.store import FeatureStore
+    from search_spaces.overrides import override
     from search_spaces.presets import config_mapping
-    from search_spaces.schema import override
     from workers.config import ExperimentConfig
     from workers.fold import pick_device
     from workers.rescoring import rescore

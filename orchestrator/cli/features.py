@@ -255,7 +255,7 @@ def _spec_of(name: str) -> Spec | str:
     """
     from feature_store.errors import UserError
     from feature_store.features import NAMED, resolve_feature
-    from search_spaces.schema import read_yaml
+    from feature_store.yaml_files import read_yaml
 
     if not name.endswith((".yaml", ".yml")):
         return name

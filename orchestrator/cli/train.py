@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,7 +33,7 @@ def train(
         str | None, typer.Option(help="the split to train and test on  [default: official, or the trial's]")
     ] = None,
     folds: Annotated[list[int] | None, typer.Option("--fold", help="only this fold; repeatable")] = None,
-    seeds: Annotated[list[int] | None, typer.Option("--seed", help="a seed; repeatable")] = None,
+    seeds: Annotated[list[int] | None, typer.Option("--seed", min=0, max=2**32 - 1, help="a seed; repeatable")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document instead of a table")] = False,
 ) -> None:
     """Train one config. Finished fold runs are read from the result store, unfinished ones go on where they were.
@@ -47,6 +48,7 @@ def train(
     from feature_store.store import FeatureStore
     from orchestrator.cli.progress import as_row
     from orchestrator.sweep import site_of
+    from workers.data import task_classes
     from workers.fold import FoldRun, run_fold
     from workers.weights import pin_weights
 
@@ -54,13 +56,14 @@ def train(
     config, split = _config(config_name, trial, sets or [], split, settings)
     config = pin_weights(config, settings.weights)
     store = FeatureStore.open(settings.store)
+    task_classes(store, config)
     known = store.split(config.dataset, split, task=config.task).folds()
     chooses = config.training.metric or store.metric(config.dataset, config.task)
     rows: list[dict[str, Any]] = []
-    for seed in seeds or [0]:
-        for fold in folds or known:
+    for seed in dict.fromkeys(seeds or [0]):
+        for fold in dict.fromkeys(folds or known):
             run = FoldRun(config, split, fold, seed)
-            result = run_fold(run, site_of(settings), on_epoch=functools.partial(_line, run, chooses))
+            result = _run(run, functools.partial(run_fold, run, site_of(settings)), chooses)
             rows.append({"split": split, "fold": fold, "seed": seed, "hash": result.hash, **as_row(result)})
     _tell(result)
     if as_json:
@@ -79,8 +82,8 @@ def _config(
     """
     from feature_store.errors import UserError
     from orchestrator.status import find_trial, load_study
+    from search_spaces.overrides import override
     from search_spaces.presets import config_mapping
-    from search_spaces.schema import override
     from workers.config import ExperimentConfig
 
     if (name is None) == (trial is None):
@@ -95,6 +98,33 @@ def _config(
         evaluation = load_study(study, settings).user_attrs.get("evaluation", {})
         split = split or evaluation.get("split")
     return ExperimentConfig.parse(override(content, sets), where=where), split or "official"
+
+
+def _run(run: FoldRun, train: Callable[..., FoldResult], chooses: Metric) -> FoldResult:
+    """A fold run whose progress is shown.
+
+    Raises:
+        UserError: bad input, or a loss that is no number any more.
+    """
+    from feature_store.errors import UserError
+
+    at = f"fold {run.fold} seed {run.seed}"
+    shown = ""
+
+    def progress(text: str) -> None:
+        nonlocal shown
+        if text != shown:
+            shown = text
+            err.print(f"[dim]{at}: {text}[/dim]", highlight=False)
+
+    try:
+        return train(on_epoch=functools.partial(_line, run, chooses), on_progress=progress)
+    except RuntimeError as error:
+        from workers.training import Diverged
+
+        if isinstance(error, Diverged):
+            raise UserError(str(error), where=f"{at} of config {run.config.config_hash[:8]}") from error
+        raise
 
 
 def _line(run: FoldRun, metric: Metric, record: dict[str, Any]) -> None:

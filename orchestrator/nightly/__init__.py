@@ -16,12 +16,12 @@ from feature_store.errors import UserError
 from feature_store.settings import Settings
 from feature_store.storage import Storage
 from orchestrator.leaderboard.site import write_site
-from orchestrator.lease import lease
 from orchestrator.nightly.changes import Changes, compare, page
 from orchestrator.nightly.snapshot import NAME, Checked, Snapshot, failed_trials, folder_of, latest, standings
 from orchestrator.registered import CHAMPION
 from orchestrator.registry import Registry
 from orchestrator.tracking_client import LOST
+from workers.lease import lease
 from workers.provenance import now
 from workers.results import ResultStore
 

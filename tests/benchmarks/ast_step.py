@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from search_spaces.schema import merge
+from search_spaces.overrides import merge
 from tests.benchmarks.fold import made_up_fold
 from workers.config import ExperimentConfig
 from workers.models import build_model

@@ -19,7 +19,7 @@ from feature_store.settings import Settings
 from feature_store.store import FeatureStore
 from orchestrator.leaderboard.statistics import RESAMPLES, PatientHits, interval, patient_hits, scores
 from orchestrator.sweep import site_of
-from search_spaces.schema import merge
+from search_spaces.overrides import merge
 from workers.config import ExperimentConfig
 from workers.fold import FoldRun, fold_keys, run_fold
 from workers.results import ResultStore

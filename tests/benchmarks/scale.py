@@ -30,7 +30,8 @@ def run(trials: int = TRIALS, workers: int = WORKERS) -> list[dict[str, Any]]:
 
     from orchestrator.backends import SimulatedBackend
     from orchestrator.sweep import run_sweep
-    from search_spaces.schema import SearchSpace, merge
+    from search_spaces.overrides import merge
+    from search_spaces.schema import SearchSpace
 
     changes = {"search": {"trials": trials}, "resources": {"concurrent_trials": workers}}
     folds: list[float] = []

@@ -18,12 +18,14 @@ from feature_store.datasets import CORPORA, open_corpus
 from feature_store.features import NAMED
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
+from feature_store.yaml_files import read_yaml
 from orchestrator.events import Progress
 from orchestrator.nightly import run_night
 from orchestrator.nightly.snapshot import latest
 from orchestrator.registry import Registry
 from orchestrator.sweep import SweepOutcome, run_sweep
-from search_spaces.schema import SearchSpace, merge, override, read_yaml
+from search_spaces.overrides import merge, override
+from search_spaces.schema import SearchSpace
 from tests.breathing_clips import write_clips
 from tests.voice_clips import write_voices
 from workers.results import ResultStore

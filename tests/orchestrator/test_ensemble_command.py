@@ -14,7 +14,7 @@ import yaml
 from feature_store.settings import Settings
 from orchestrator.ensembles import standing
 from orchestrator.leaderboard import statistics
-from search_spaces.schema import merge
+from search_spaces.overrides import merge
 from tests.conftest import Run
 from tests.ensemble_results import cycles_of, held_out_cycles, publish
 from tests.tiny_sweep import TINY_CONFIG

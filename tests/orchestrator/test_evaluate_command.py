@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from feature_store.settings import Settings
-from search_spaces.schema import merge
+from search_spaces.overrides import merge
 from tests.conftest import Run
 from tests.tiny_sweep import TINY_CONFIG
 from workers.results import WEIGHTS, ResultStore

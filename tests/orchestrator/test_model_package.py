@@ -22,7 +22,7 @@ from feature_store.store import FeatureStore
 from orchestrator.model_card_make import make_card
 from orchestrator.model_package import save_model
 from orchestrator.registry import Registry
-from search_spaces.schema import merge
+from search_spaces.overrides import merge
 from tests.registry_home import BASE, NAME, Register, Train
 from workers.config import ExperimentConfig
 from workers.fold import FoldRun, Site, run_fold

@@ -15,7 +15,6 @@ from optuna.trial import TrialState
 import orchestrator.nightly as module
 from feature_store.errors import UserError
 from feature_store.settings import Settings
-from orchestrator.lease import lease
 from orchestrator.nightly import Night, run_night
 from orchestrator.nightly.changes import compare, page
 from orchestrator.nightly.snapshot import Checked, Snapshot, Standing, latest
@@ -27,6 +26,7 @@ from tests.orchestrator.test_study import space
 from tests.orchestrator.test_webhook import Receiver, receiver  # noqa: F401
 from workers.config import ExperimentConfig
 from workers.fold import FoldRun, Site, run_fold
+from workers.lease import lease
 from workers.results import ResultStore
 
 MODEL = "icbhi-lungsound4"

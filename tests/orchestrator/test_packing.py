@@ -15,7 +15,8 @@ from orchestrator.cluster import Cluster
 from orchestrator.events import Progress
 from orchestrator.packing import SHARES, Packing, Slot, footprint, share_of
 from orchestrator.sweep import run_sweep
-from search_spaces.schema import Budget, Resources, SearchSpace, merge
+from search_spaces.overrides import merge
+from search_spaces.schema import Budget, Resources, SearchSpace
 from tests.tiny_sweep import TINY_CONFIG, tiny_sweep
 from workers.config import ExperimentConfig
 

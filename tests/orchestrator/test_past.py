@@ -11,7 +11,8 @@ import pytest
 from feature_store.settings import Settings
 from orchestrator.past import importances
 from orchestrator.study import Study
-from search_spaces.schema import SearchSpace, merge
+from search_spaces.overrides import merge
+from search_spaces.schema import SearchSpace
 from tests.conftest import Run
 
 CONTENT: dict[str, Any] = {

@@ -15,11 +15,13 @@ import pytest
 from feature_store.datasets import open_corpus
 from feature_store.errors import UserError
 from feature_store.settings import Settings
+from feature_store.yaml_files import read_yaml
 from orchestrator.registered import Registered
 from orchestrator.submission import submission, weighted
 from orchestrator.tracking import flatten
+from search_spaces.overrides import merge, override
 from search_spaces.presets import load_preset, preset_description
-from search_spaces.schema import SearchSpace, merge, override, read_yaml
+from search_spaces.schema import SearchSpace
 from tests.breathing_clips import write_clips
 from tests.conftest import Run
 from workers.config import ExperimentConfig

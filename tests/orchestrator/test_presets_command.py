@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from feature_store.yaml_files import read_yaml
 from search_spaces.presets import load_preset, preset_names
-from search_spaces.schema import read_yaml
 from tests.conftest import Run
 from workers.config import ExperimentConfig
 

@@ -12,7 +12,8 @@ from optuna.trial import TrialState
 from feature_store.errors import UserError
 from feature_store.settings import Settings
 from orchestrator.study import Study
-from search_spaces.schema import SearchSpace, merge
+from search_spaces.overrides import merge
+from search_spaces.schema import SearchSpace
 
 CONTENT: dict[str, Any] = {
     "name": "study",

@@ -29,8 +29,8 @@ from feature_store.store import FeatureStore
 from orchestrator.model_card_make import make_card
 from orchestrator.model_package import CARD_PAGE, save_model
 from orchestrator.submission import submission, weighted
+from search_spaces.overrides import merge
 from search_spaces.presets import load_preset
-from search_spaces.schema import merge
 from tests.conftest import Run
 from tests.tiny_sweep import TINY_CONFIG
 from workers.config import ExperimentConfig

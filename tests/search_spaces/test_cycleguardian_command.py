@@ -12,8 +12,8 @@ from feature_store.errors import UserError
 from search_spaces.command_line import MEANING
 from search_spaces.cycleguardian_command import convert
 from search_spaces.cycleguardian_flags import TABLE
+from search_spaces.overrides import override
 from search_spaces.presets import load_preset
-from search_spaces.schema import override
 from tests.search_spaces.test_patchmix_flags import KEYS
 from workers.config import ExperimentConfig
 

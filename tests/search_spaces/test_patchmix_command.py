@@ -217,7 +217,7 @@ def test_what_means_the_same_needs_no_note() -> None:
 
 
 def test_settings_that_notes_name_can_be_set() -> None:
-    from search_spaces.schema import override
+    from search_spaces.overrides import override
 
     command = "--from_sl_official --model ast --pad_types aug"
     sets = ["feature.pad=stretch", "augment.gate=seed_compat", "model.pos_embed_layout=seed_compat"]

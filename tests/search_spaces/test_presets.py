@@ -96,8 +96,8 @@ def test_the_three_presets_are_there_and_say_what_they_are() -> None:
 
 
 def test_a_header_names_the_switches_that_bring_the_defects_back() -> None:
+    from search_spaces.overrides import override
     from search_spaces.presets import FOLDER
-    from search_spaces.schema import override
 
     for name in OBJECTIVES:
         header = (FOLDER / f"{name}.yaml").read_text()

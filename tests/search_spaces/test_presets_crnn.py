@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from feature_store.features import FbankSpec, resolve_feature
+from search_spaces.overrides import override
 from search_spaces.presets import FOLDER, load_preset
-from search_spaces.schema import override
 from workers.config import ExperimentConfig
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from search_spaces.overrides import override
 from search_spaces.presets import FOLDER, load_preset, preset_description, preset_names
-from search_spaces.schema import SearchSpace, override
+from search_spaces.schema import SearchSpace
 from workers.config import ExperimentConfig
 
 MEMBERS = (13, 17, 21, 30, 50)

@@ -10,7 +10,9 @@ import optuna
 import pytest
 
 from feature_store.errors import UserError
-from search_spaces.schema import SearchSpace, merge, override, read_yaml
+from feature_store.yaml_files import read_yaml
+from search_spaces.overrides import merge, override
+from search_spaces.schema import SearchSpace
 from workers.config import ExperimentConfig
 
 SHIPPED = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
@@ -86,7 +88,7 @@ def test_values_stay_inside_their_ranges() -> None:
     [
         ({"choice": []}, "the list of choices is empty"),
         ({"choice": [[1, 2]]}, "plain values"),
-        ({"choice": [1, 1]}, "stands twice"),
+        ({"choice": [1, 1]}, "appears twice"),
         ({"float": [1.0, 0.5]}, "low must be below high"),
         ({"float": [1.0]}, "two numbers"),
         ({"float": ["a", "b"]}, "two numbers"),
@@ -174,3 +176,25 @@ def test_a_parameter_of_a_named_feature_can_be_set() -> None:
     assert content["feature"] == {
         "kind": "fbank", "seconds": 5.0, "n_mels": 64, "shift_ms": 20.0, "pad": "zero", "copies": 2
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"promotion": {"seeds": [-1]}}, "greater than or equal to 0"),
+        ({"promotion": {"seeds": [0, 0]}}, "seeds has 0 twice"),
+        ({"promotion": {"seeds": [2**70]}}, "less than"),
+        ({"evaluation": {"seeds": [1, 2, 1]}}, "seeds has 1 twice"),
+        ({"evaluation": {"folds": [0, 0]}}, "folds has 0 twice"),
+        ({"evaluation": {"folds": []}}, "at least 1 item"),
+        ({"search": {"seed": -1}}, "greater than or equal to 0"),
+        ({"search": {"trials": True}}, "trials is a number or text"),
+        ({"budget": {"hours": float("inf")}}, "finite number"),
+        ({"resources": {"gpus": float("nan")}}, "."),
+        ({"space": {"optim.weight_decay": {"float": [1e-4, float("inf")]}}}, "infinity and NaN"),
+        ({"space": {"optim.weight_decay": {"float": [1e-4, 1e-2], "step": 0.0}}}, "step must be above 0"),
+    ],
+)
+def test_numbers_that_would_fail_later_are_refused(change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        SearchSpace.parse(merge(CONTENT, change))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from feature_store.errors import UserError
-from search_spaces.schema import merge
+from search_spaces.overrides import merge
 from workers.config import ExperimentConfig
 
 BASE: dict[str, Any] = {
@@ -63,3 +63,34 @@ def test_the_hash_covers_every_value_but_not_where_the_weights_lie() -> None:
 def test_a_dump_is_the_config_again() -> None:
     config = parse(model={"pretrained": "w.pt"})
     assert ExperimentConfig.parse(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("optim.lr", float("inf"), "finite number"),
+        ("optim.lr", float("nan"), "finite number"),
+        ("optim.lr", 1e30, "less than or equal to 100"),
+        ("optim.lr", True, "lr is a number or text, not true or false"),
+        ("training.epochs", True, "epochs is a number or text"),
+        ("training.epochs", 2**70, "less than or equal to"),
+        ("optim.decay_epochs", [True, 5], "decay_epochs is a number or text"),
+        ("objective.label_smoothing", float("inf"), "finite number"),
+        ("model.dropout", False, "dropout is a number or text"),
+        ("feature.seconds", float("inf"), "finite number"),
+        ("feature.n_mels", True, "n_mels is a number or text"),
+    ],
+)
+def test_what_is_no_sensible_number_is_refused(key: str, value: object, reason: str) -> None:
+    content: dict[str, dict[str, object]] = {"feature": {"kind": "fbank"}, "model": {"name": "cnn6"}}
+    content |= {"objective": {"name": "ce"}, "optim": {}, "training": {}}
+    part, name = key.split(".")
+    with pytest.raises(UserError, match=reason):
+        ExperimentConfig.parse({**content, part: {**content[part], name: value}})  # type: ignore[dict-item]
+
+
+def test_a_message_quotes_a_line_of_a_value_at_most_and_counts_what_it_leaves_out() -> None:
+    content = {f"wrong{i}" * 50: "x" * 10_000 for i in range(30)}
+    with pytest.raises(UserError) as error:
+        ExperimentConfig.parse({"feature": "y" * 100_000, **content})
+    assert len(str(error.value)) < 8_000 and "characters)" in str(error.value)

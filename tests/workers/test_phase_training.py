@@ -16,8 +16,8 @@ from feature_store.build import build
 from feature_store.datasets import open_corpus
 from feature_store.features import NAMED
 from feature_store.store import FeatureStore
+from search_spaces.overrides import merge
 from search_spaces.presets import load_preset
-from search_spaces.schema import merge
 from tests.breathing_clips import write_clips
 from tests.workers.test_training import curve, same, train
 from workers.checkpoint import CheckpointFolder

@@ -13,7 +13,7 @@ import workers.training as training
 from feature_store.errors import UserError
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
-from search_spaces.schema import merge
+from search_spaces.overrides import merge
 from tests.conftest import TINY_FEATURE
 from workers.checkpoint import CheckpointFolder
 from workers.config import ExperimentConfig

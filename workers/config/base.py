@@ -4,34 +4,40 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from feature_store.errors import nearest
+from feature_store.errors import nearest, shortened
+from feature_store.typed_settings import TypedSettings
+
+MOST = 10  # problems that a message names
+LONGEST = 400  # characters of a reason
 
 
-class Part(BaseModel):
-    """Base of every part of a config: unknown keys are refused, values are fixed once made."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Part(TypedSettings):
+    """Base of every part of a config."""
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """A pydantic error in a reader's words, one clause a problem."""
+    """A pydantic error in a reader's words, one clause per problem, the first `MOST` of them."""
     clauses = []
-    for problem in error.errors():
+    problems = error.errors()
+    for problem in problems[:MOST]:
         path, parent = _follow(model, [str(step) for step in problem["loc"]])
         key = ".".join(path)
         if problem["type"] == "extra_forbidden":
-            clauses.append(f"unknown key '{key}' ({nearest(path[-1], _field_names(parent))})")
+            clauses.append(f"unknown key '{shortened(key)}' ({nearest(path[-1], _field_names(parent))})")
         elif problem["type"] in {"union_tag_invalid", "union_tag_not_found"}:
             context = problem["ctx"]
             clauses.append(
                 f"'{key}' needs a {context['discriminator']} out of {context.get('expected_tags', 'the known ones')}"
             )
         elif problem["type"] == "value_error":
-            clauses.append(f"{key}: {problem['ctx']['error']}" if path else str(problem["ctx"]["error"]))
+            reason = shortened(str(problem["ctx"]["error"]), LONGEST)
+            clauses.append(f"{key}: {reason}" if path else reason)
         else:
-            clauses.append(f"'{key}' = {problem['input']!r}: {problem['msg'].lower()}")
+            clauses.append(f"'{key}' = {shortened(repr(problem['input']))}: {problem['msg'].lower()}")
+    if len(problems) > MOST:
+        clauses.append(f"and {len(problems) - MOST} more")
     return "; ".join(clauses)
 
 

@@ -19,7 +19,7 @@ class WeightedPart(Part):
 
 
 class MixPart(WeightedPart):
-    mix_beta: float = Field(default=1.0, ge=0, description="lambda ~ Beta(b, b); 0 means no mixing")
+    mix_beta: float = Field(default=1.0, ge=0, le=1000, description="lambda ~ Beta(b, b); 0 means no mixing")
     domain: Literal["patch", "time"] = Field(default="patch", description="Patch or TPatch: whole time columns")
 
 
@@ -40,13 +40,14 @@ class PatchMixClConfig(MixPart):
     """Patch-Mix contrastive learning (Bae et al., 2023): CE on the clean batch + alpha * contrastive loss."""
 
     name: Literal["patchmix_cl"]
-    alpha: float = Field(default=1.0, ge=0, description="weight of the contrastive loss")
-    tau: float = Field(default=0.06, gt=0, description="temperature")
+    alpha: float = Field(default=1.0, ge=0, le=1e6, description="weight of the contrastive loss")
+    tau: float = Field(default=0.06, gt=0, le=1e6, description="temperature")
     negative_pair: Literal["all", "diff_label"] = "all"
     target_type: TargetType = "grad_block"
     proj_dim: int | None = Field(
         default=None,
         ge=1,
+        le=65_536,
         description="output of the projector; null: as wide as the model's features (768 for AST base)",
     )
 
@@ -57,9 +58,9 @@ class CutMixMixupConfig(Part):
     name: Literal["cutmix_mixup"]
     cutmix_prob: float = Field(default=0.5, ge=0, le=1, description="share of batches that CutMix mixes")
     mixup_prob: float = Field(default=0.5, ge=0, le=1, description="share of batches that Mixup mixes")
-    cutmix_alpha: float = Field(default=1.0, ge=0, description="lambda ~ Beta(a, a); 0 means no mixing")
-    mixup_alpha: float = Field(default=0.2, ge=0, description="the same for Mixup")
-    plain_epochs: int = Field(default=0, ge=0, description="epochs before anything is mixed")
+    cutmix_alpha: float = Field(default=1.0, ge=0, le=1000, description="lambda ~ Beta(a, a); 0 means no mixing")
+    mixup_alpha: float = Field(default=0.2, ge=0, le=1000, description="the same for Mixup")
+    plain_epochs: int = Field(default=0, ge=0, le=100_000, description="epochs before anything is mixed")
     cutmix_scalars: Literal["mixed", "seed_compat"] = Field(
         default="mixed", description="seed_compat: CutMix mixes maps and labels, and leaves the scalars as they are"
     )
@@ -75,11 +76,15 @@ class CycleGuardianLossConfig(WeightedPart):
     """Deep clustering, similarity constraint and group-mix contrast beside the cross entropy (SEEDS 3.4)."""
 
     name: Literal["cycleguardian"]
-    p_cluster: float = Field(default=1.0, ge=0, description="weight of the clustering divergence, clean + mixed")
-    p_contra: float = Field(default=0.5, ge=0, description="weight of the contrastive loss")
-    p_cos_sim: float = Field(default=0.2, ge=0, description="weight of the similarity constraint, clean + mixed")
+    p_cluster: float = Field(
+        default=1.0, ge=0, le=1e6, description="weight of the clustering divergence, clean + mixed"
+    )
+    p_contra: float = Field(default=0.5, ge=0, le=1e6, description="weight of the contrastive loss")
+    p_cos_sim: float = Field(
+        default=0.2, ge=0, le=1e6, description="weight of the similarity constraint, clean + mixed"
+    )
     p_reconstruction: float = Field(
-        default=0.0, ge=0, description="weight of the groups' reconstruction; 0 in the source"
+        default=0.0, ge=0, le=1e6, description="weight of the groups' reconstruction; 0 in the source"
     )
     cluster_reduction: Literal["mean", "sum"] = Field(
         default="mean", description="of the divergence over groups; sum, as the source: it grows with the batch"
@@ -87,11 +92,13 @@ class CycleGuardianLossConfig(WeightedPart):
     cluster_target: Literal["fixed", "seed_compat"] = Field(
         default="fixed", description="seed_compat: the divergence's sharpened target gets a gradient too"
     )
-    mix_beta: float = Field(default=1.0, ge=0, description="lambda ~ Beta(b, b); 0 means no mixing")
-    tau: float = Field(default=0.06, gt=0, description="temperature")
+    mix_beta: float = Field(default=1.0, ge=0, le=1000, description="lambda ~ Beta(b, b); 0 means no mixing")
+    tau: float = Field(default=0.06, gt=0, le=1e6, description="temperature")
     negative_pair: Literal["all", "diff_label"] = "all"
     target_type: TargetType = "project_flow"
-    proj_dim: int | None = Field(default=None, ge=1, description="output of the projector; null: the features' 128")
+    proj_dim: int | None = Field(
+        default=None, ge=1, le=65_536, description="output of the projector; null: the features' 128"
+    )
     projector: Literal["trained", "seed_compat"] = Field(
         default="trained", description="seed_compat: the projector stays as it was initialised"
     )

@@ -30,8 +30,8 @@ class AugmentConfig(Part):
 
 class OptimConfig(Part):
     name: Literal["adam", "adamw", "sgd"] = "adamw"
-    lr: float = Field(default=1e-3, gt=0)
-    weight_decay: float = Field(default=1e-6, ge=0)
+    lr: float = Field(default=1e-3, gt=0, le=100)
+    weight_decay: float = Field(default=1e-6, ge=0, le=100)
     amsgrad: bool = Field(default=False, description="adam and adamw: divide by the largest second moment so far")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd only")
     schedule: Literal["cosine", "step", "one_cycle", "constant", "warmup_cosine"] = Field(
@@ -40,11 +40,13 @@ class OptimConfig(Part):
         "one_cycle: once a step; warmup_cosine: once a step, up over warmup_share of them, then down to lowest_lr",
     )
     warmup_share: float = Field(default=0.05, ge=0, lt=1, description="warmup_cosine only: of all steps, from lr/10")
-    lowest_lr: float = Field(default=1e-6, ge=0, description="warmup_cosine only: where it ends")
+    lowest_lr: float = Field(default=1e-6, ge=0, le=100, description="warmup_cosine only: where it ends")
     decay_rate: float = Field(default=0.1, gt=0, le=1, description="of step and cosine")
-    decay_epochs: tuple[int, ...] = Field(default=(120, 160), description="step only: the last epochs before a drop")
-    warmup_epochs: int = Field(default=0, ge=0, description="linear from lr/10, set once a step")
-    clip_norm: float | None = Field(default=None, gt=0, description="largest gradient norm")
+    decay_epochs: tuple[int, ...] = Field(
+        default=(120, 160), max_length=1000, description="step only: the last epochs before a drop"
+    )
+    warmup_epochs: int = Field(default=0, ge=0, le=100_000, description="linear from lr/10, set once a step")
+    clip_norm: float | None = Field(default=None, gt=0, le=1e6, description="largest gradient norm")
 
     @model_validator(mode="after")
     def _sound(self) -> OptimConfig:
@@ -67,9 +69,9 @@ class AverageConfig(Part):
 
 
 class TrainingConfig(Part):
-    epochs: int = Field(default=50, ge=1)
-    batch_size: int = Field(default=8, ge=1)
-    eval_batch_size: int = Field(default=64, ge=1)
+    epochs: int = Field(default=50, ge=1, le=100_000)
+    batch_size: int = Field(default=8, ge=1, le=65_536)
+    eval_batch_size: int = Field(default=64, ge=1, le=65_536)
     drop_last: bool = Field(default=True, description="drop the epoch's last, smaller batch")
     sampler: Literal["shuffle", "weighted"] = Field(
         default="shuffle", description="weighted: as many draws as cycles, with replacement, all classes alike"
@@ -98,7 +100,10 @@ class TrainingConfig(Part):
         default=None, description="what chooses an epoch: a Score, accuracy or mean recall; null: the task's own"
     )
     patience: int | None = Field(
-        default=None, ge=1, description="stop after so many epochs without a better one on the held-out patients"
+        default=None,
+        ge=1,
+        le=100_000,
+        description="stop after so many epochs without a better one on the held-out patients",
     )
     min_sensitivity: float = Field(
         default=0.0, ge=0, lt=100, description="an epoch is chosen only above this Se, percent; Patch-Mix: 5"

@@ -13,10 +13,10 @@ import pytest
 from feature_store.errors import UserError
 from feature_store.settings import Settings
 from feature_store.storage import LocalStorage
-from orchestrator import lease as module
-from orchestrator.lease import Holder, lease
 from orchestrator.study import Study
 from tests.orchestrator.test_study import space
+from workers import lease as module
+from workers.lease import Holder, lease
 
 QUICK = {"beat": 0.05, "patience": 0.6}
 
