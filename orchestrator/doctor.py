@@ -14,7 +14,8 @@ from pathlib import Path
 
 from feature_store.settings import Settings
 from orchestrator import places
-from orchestrator.places import Finding, State, mask
+from orchestrator.places import Finding, State
+from orchestrator.redaction import mask
 
 PROGRAM = "lungtune"
 SHOWN = ("torch", "torchaudio", "torchvision", "timm", "ray", "optuna", "mlflow", "pyarrow")

@@ -42,12 +42,6 @@ class Finding(NamedTuple):
     mend: str = ""
 
 
-def mask(text: str) -> str:
-    """A text without the names and passwords in its URIs, however they are written there."""
-    text = re.sub(r"://(?!/)[^\s'\"]*@", "://***@", text)  # to the last @: a password may hold one
-    return re.sub(r"(?i)\b(pass\w*|pwd|secret\w*|token|\w*key)=[^&\s'\"]+", r"\1=***", text)
-
-
 def writable(folder: Path, variable: str) -> Finding:
     """Whether files can be written below a folder; it is made if it is not there."""
     probe = folder / f".doctor-{os.getpid()}"
@@ -94,11 +88,17 @@ def optuna_storage(settings: Settings) -> Finding:
         return _database(location, "studies", "studies", "LUNGTUNE_OPTUNA")
     if not Path(location).exists():
         return Finding("ok", f"{location} (made by the first sweep)")
+    from orchestrator.journal import refuse_other_file, torn_lines
     from orchestrator.study import open_storage
 
     try:
+        refuse_other_file(Path(location))
+        if torn_lines(Path(location)):
+            return Finding("warn", f"{location} has a torn line (a kill, a full disk)", "the next sweep mends it")
         studies = open_storage(location).get_all_studies()
-    except (ValueError, KeyError, TypeError, OSError) as error:  # what Optuna raises for a file that is no journal
+    except UserError as error:
+        return Finding("fail", f"{location} {error.what}", error.hint or "")
+    except (ValueError, KeyError, TypeError, OSError) as error:  # what Optuna raises for lines of another make
         hint = "move it away (finished fold runs are kept in the result store), or set LUNGTUNE_OPTUNA"
         return Finding("fail", f"{location} is no journal of Optuna's: {error}", hint)
     return Finding("ok", f"{location}: {len(studies)} studies")

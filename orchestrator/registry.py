@@ -20,10 +20,10 @@ from orchestrator.model_card import ModelCard
 from orchestrator.model_card_make import make_card, search_part
 from orchestrator.model_card_page import description
 from orchestrator.model_package import save_model
-from orchestrator.places import mask
 from orchestrator.policy import Policy, Standing, Verification
 from orchestrator.promotion import ChampionChange, Decision, read_changes, write_change, write_decision
 from orchestrator.promotion_verify import verify
+from orchestrator.redaction import mask
 from orchestrator.registered import CHAMPION, Registered, card_of, change_to
 from orchestrator.tracking_client import LOST, connect
 from workers.config import ExperimentConfig
