@@ -52,6 +52,7 @@ def examine(settings: Settings) -> list[Check]:
         ("disk", lambda: disk(settings)),
         ("home", lambda: places.writable(settings.home, "LUNGTUNE_HOME")),
         ("cache", lambda: places.writable(settings.cache, "LUNGTUNE_CACHE")),
+        ("temporary folder", places.temporary),
         *_servers(settings),
         ("Ray cluster", places.ray_cluster),
     )

@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple
 
 from feature_store.errors import UserError
 from feature_store.settings import Settings
+from orchestrator import mlflow_file
 
 State = Literal["ok", "warn", "fail"]
 PATIENCE = 5.0  # seconds that a server on the network may take to answer
@@ -52,6 +53,22 @@ def writable(folder: Path, variable: str) -> Finding:
     except OSError as error:
         return Finding("fail", f"{folder} cannot be written: {error.strerror}", f"set {variable} to another folder")
     return Finding("ok", str(folder))
+
+
+def temporary() -> Finding:
+    """Temporary folders: writable, and short enough for Ray's sockets."""
+    from orchestrator.surroundings import ray_folder, temporary_folders
+
+    folders = list(temporary_folders())
+    for folder in folders:
+        if not Path(folder).is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            return Finding("fail", f"{folder} cannot be written", "set TMPDIR and RAY_TMPDIR to another folder")
+    try:
+        short = ray_folder()
+    except UserError as error:
+        return Finding("fail", f"{error.where} {error.what}", error.hint or "")
+    found = ", ".join(folders)
+    return Finding("ok", f"{found}; too long for Ray's sockets, which go to {short}" if short else found)
 
 
 def feature_store(settings: Settings) -> Finding:
@@ -118,12 +135,19 @@ def mlflow_tracking(settings: Settings) -> Finding:
     return _database(uri, "runs", "runs", "LUNGTUNE_MLFLOW")
 
 
-def mlflow_refusal(uri: str) -> Finding | None:
-    """What an MLflow server that is there refuses this program for (user, password, the server's name). Else none."""
-    if not uri.startswith(("http://", "https://")):
-        return None
-    found, status = _mlflow_server(uri)
-    return found if status in (401, 403) else None
+def mlflow_refusal(uri: str, must_answer: bool = False) -> Finding | None:
+    """Why MLflow cannot be used, where waiting does not help: a server's refusal, a database file that does not open.
+
+    Args:
+        must_answer: take a server that does not answer for a refusal, too.
+    """
+    if uri.startswith(("http://", "https://")):
+        found, status = _mlflow_server(uri)
+        return found if status in (401, 403) or (must_answer and found.state == "fail") else None
+    if uri.startswith("sqlite:///"):
+        refused = mlflow_file.refusal(Path(uri.removeprefix("sqlite:///")))
+        return Finding("fail", refused.what, refused.hint) if refused else None
+    return None
 
 
 def ray_cluster() -> Finding:
@@ -219,6 +243,9 @@ def _without_user(uri: str) -> tuple[str, str]:
 
 
 def _mlflow_file(path: Path) -> Finding:
+    refused = mlflow_file.refusal(path)
+    if refused is not None:
+        return Finding("fail", refused.what, refused.hint)
     if not path.exists():
         return Finding("ok", f"{path} (made by the first sweep)")
     try:

@@ -43,18 +43,19 @@ class Registry:
             self.policy = policy
 
     @classmethod
-    def open(cls, settings: Settings, policy: str | Path | None = None) -> Registry:
+    def open(cls, settings: Settings, policy: str | Path | None = None, *, must_answer: bool = False) -> Registry:
         """The registry of an installation.
 
         Args:
             settings: where it is.
             policy: a policy's file; if not given the configured one, which is read when a version is judged.
+            must_answer: whether a server that does not answer is an error at once.
 
         Raises:
-            UserError: that file is not there or is no policy.
+            UserError: that file is not there or is no policy, or MLflow cannot be used.
         """
         loaded = Policy.load(policy) if policy is not None else None
-        return cls(connect(settings), ResultStore.open(settings.results), settings, loaded)
+        return cls(connect(settings, must_answer), ResultStore.open(settings.results), settings, loaded)
 
     @functools.cached_property
     def policy(self) -> Policy:

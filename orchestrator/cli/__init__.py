@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -111,11 +112,14 @@ def _masked_output() -> Iterator[None]:
     from orchestrator.redaction import MaskedStream
 
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = MaskedStream(sys.stdout), MaskedStream(sys.stderr)  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        sys.stdout, sys.stderr = before
+    with contextlib.ExitStack() as stack:
+        nowhere = stack.enter_context(Path(os.devnull).open("w"))  # of a stream that was closed before the start
+        sys.stdout = MaskedStream(before[0] or nowhere)  # type: ignore[assignment]
+        sys.stderr = MaskedStream(before[1] or nowhere)  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = before
 
 
 def _discard(stream: object) -> None:
