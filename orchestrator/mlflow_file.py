@@ -17,8 +17,12 @@ class Refusal(NamedTuple):
     hint: str
 
 
-def refusal(path: Path) -> Refusal | None:
-    """What is wrong with a database file, or with the folder in which it is to be made; None where nothing is."""
+def refusal(path: Path, writes: bool = True) -> Refusal | None:
+    """What is wrong with a database file, or with the folder in which it is to be made; None where nothing is.
+
+    Args:
+        writes: whether it is to be written, too.
+    """
     elsewhere = "mend its permissions, or set LUNGTUNE_HOME or LUNGTUNE_MLFLOW to a place that can be written"
     if not path.exists():
         folder = next((parent for parent in path.absolute().parents if parent.exists()), Path("/"))
@@ -37,9 +41,8 @@ def refusal(path: Path) -> Refusal | None:
             hint = "another program holds it: wait for it, then start the same command again"
         return Refusal(f"{path} is no sound database of MLflow's: {error}", hint)
     if revision is None or revision == (known := _known())[0]:
-        if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
-            return Refusal(f"{path} cannot be written, and MLflow does not open what it cannot write", elsewhere)
-        return None
+        writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+        return None if writable or (revision and not writes) else Refusal(f"{path} cannot be written", elsewhere)
     if revision in known:
         hint = f"make a copy of it, then: mlflow db upgrade sqlite:///{path.absolute()}"
         return Refusal(f"{path} is of an older MLflow (schema {revision})", hint)

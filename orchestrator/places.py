@@ -135,17 +135,17 @@ def mlflow_tracking(settings: Settings) -> Finding:
     return _database(uri, "runs", "runs", "LUNGTUNE_MLFLOW")
 
 
-def mlflow_refusal(uri: str, must_answer: bool = False) -> Finding | None:
+def mlflow_refusal(uri: str, asks: bool = False) -> Finding | None:
     """Why MLflow cannot be used, where waiting does not help: a server's refusal, a database file that does not open.
 
     Args:
-        must_answer: take a server that does not answer for a refusal, too.
+        asks: for a command that asks at once: a silent server is a refusal, and a database may be read-only.
     """
     if uri.startswith(("http://", "https://")):
         found, status = _mlflow_server(uri)
-        return found if status in (401, 403) or (must_answer and found.state == "fail") else None
+        return found if status in (401, 403) or (asks and found.state == "fail") else None
     if uri.startswith("sqlite:///"):
-        refused = mlflow_file.refusal(Path(uri.removeprefix("sqlite:///")))
+        refused = mlflow_file.refusal(Path(uri.removeprefix("sqlite:///")), writes=not asks)
         return Finding("fail", refused.what, refused.hint) if refused else None
     return None
 

@@ -11,10 +11,8 @@ from typing import Any
 
 HIDDEN = "***"
 USER = re.compile(r"(?<=://)(?!/)[^\s'\"]*@")  # to the last @: a password may hold one
-PARAMETER = re.compile(
-    r"(?i)((?:^|[?&;,\s'\"{(_-])(?:pass\w*|pwd|secret\w*|\w*token|\w*[_-]key\w*|key|sig\w*|x-amz-\w+|credential\w*)=)"
-    r"[^&;\s'\"]+"
-)
+NAMES = r"pass(?:word|wd|phrase|)|pwd|secret\w*|(?:\w+_)?token|(?:api|\w*access)_?key\w*|sslpassword"
+PARAMETER = re.compile(rf"(?i)((?:(?<![\w-])(?:{NAMES})|[?&](?:key|sig|signature|x-amz-\w+))=)[^&;\s'\"]+")
 AUTHORIZATION = re.compile(r"(?i)\b((?:basic|bearer)\s+)[\w+/=.~-]{8,}")
 SECRET_VARIABLES = (
     "AWS_SECRET_ACCESS_KEY",

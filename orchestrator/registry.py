@@ -43,19 +43,19 @@ class Registry:
             self.policy = policy
 
     @classmethod
-    def open(cls, settings: Settings, policy: str | Path | None = None, *, must_answer: bool = False) -> Registry:
+    def open(cls, settings: Settings, policy: str | Path | None = None, *, asks: bool = False) -> Registry:
         """The registry of an installation.
 
         Args:
             settings: where it is.
             policy: a policy's file; if not given the configured one, which is read when a version is judged.
-            must_answer: whether a server that does not answer is an error at once.
+            asks: whether a server that does not answer is an error at once; see `tracking_client.connect`.
 
         Raises:
             UserError: that file is not there or is no policy, or MLflow cannot be used.
         """
         loaded = Policy.load(policy) if policy is not None else None
-        return cls(connect(settings, must_answer), ResultStore.open(settings.results), settings, loaded)
+        return cls(connect(settings, asks), ResultStore.open(settings.results), settings, loaded)
 
     @functools.cached_property
     def policy(self) -> Policy:

@@ -107,7 +107,8 @@ class Tracker:
         self._write_folds(run, hashes)
         results = [self._result(result_hash) for result_hash in hashes]
         self._draw(run, results, self.space.evaluation.protocol, f"trial {trial.number}: {{}} fold runs together")
-        tags = {"lungtune.state": trial.state.name, "lungtune.error": mask(trial.user_attrs.get("error") or "")}
+        error = mask(trial.user_attrs.get("error") or "")
+        tags: dict[str, str | None] = {"lungtune.state": trial.state.name, "lungtune.error": error}
         self._log(run, dict(zip(("objective", "cost"), trial.values or (), strict=False)), tags)
         self._end(run, {TrialState.FAIL: "FAILED", TrialState.PRUNED: "KILLED"}.get(trial.state, "FINISHED"))
         run.state = trial.state.name

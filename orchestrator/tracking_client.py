@@ -18,17 +18,18 @@ from workers import provenance
 LOST = (MlflowException, RequestException, OSError)
 
 
-def connect(settings: Settings, must_answer: bool = False) -> MlflowClient:
+def connect(settings: Settings, asks: bool = False) -> MlflowClient:
     """A client of the tracking server or of the local database, which is created by its first use.
 
     Args:
-        must_answer: what is asked needs the answer at once; else a server that does not answer may come back.
+        asks: for a command that asks at once. Else a server that does not answer may come back, and a database must be
+            writable.
 
     Raises:
-        UserError: the server refuses this user or, where it must, does not answer; the database is of another version
-            of MLflow's, damaged or cannot be written.
+        UserError: the server refuses this user or, where it is asked at once, does not answer; the database is of
+            another version of MLflow, damaged, or cannot be written.
     """
-    refused = mlflow_refusal(settings.mlflow, must_answer)
+    refused = mlflow_refusal(settings.mlflow, asks)
     if refused is not None:
         raise UserError(mask(refused.found), where="MLflow", hint=mask(refused.mend))
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # the outbox tries again

@@ -114,8 +114,8 @@ def _masked_output() -> Iterator[None]:
     before = sys.stdout, sys.stderr
     with contextlib.ExitStack() as stack:
         nowhere = stack.enter_context(Path(os.devnull).open("w"))  # of a stream that was closed before the start
-        sys.stdout = MaskedStream(before[0] or nowhere)  # type: ignore[assignment]
-        sys.stderr = MaskedStream(before[1] or nowhere)  # type: ignore[assignment]
+        sys.stdout = MaskedStream(before[0] or nowhere)
+        sys.stderr = MaskedStream(before[1] or nowhere)
         try:
             yield
         finally:

@@ -17,7 +17,7 @@ WIDTH_OF_FILES = 140  # of tables that go to a file or a pipe, where there is no
 class MaskedConsole(Console):
     """A console that masks before it wraps: a line's end in the middle of a URI would hide it from the stream."""
 
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(mask(text), **options)
 
     def on_broken_pipe(self) -> None:
