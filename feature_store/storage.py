@@ -13,6 +13,8 @@ from typing import Any, Protocol
 from feature_store.errors import UserError
 
 HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{32}")  # what a killed `LocalStorage.write` leaves behind
+SETTINGS = "AWS_ENDPOINT_URL, AWS_DEFAULT_REGION, the keys and the bucket's name"
+EXPECTED = frozenset({"NoSuchKey", "NotFound", "PreconditionFailed", "ConditionalRequestConflict"})  # by callers
 REFUSED = frozenset({"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403"})
 
 
@@ -105,10 +107,14 @@ class S3Storage:
     def __init__(self, bucket: str, prefix: str) -> None:
         import boto3
         from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
 
         self.bucket, self.prefix = bucket, prefix.strip("/")
         retries = Config(retries={"max_attempts": 5, "mode": "standard"})
-        self.client: Any = boto3.client("s3", config=retries)
+        try:
+            self.client: Any = boto3.client("s3", config=retries)
+        except (ValueError, BotoCoreError) as error:  # a bad AWS_ENDPOINT_URL is a ValueError
+            raise UserError("S3 cannot be used", where=f"s3://{bucket}", hint=f"{error}: see {SETTINGS}") from error
 
     def read(self, key: str) -> bytes:
         try:
@@ -169,20 +175,24 @@ class S3Storage:
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
         """Make of what the reader can mend a UserError."""
-        from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+        from botocore.exceptions import BotoCoreError, ClientError
 
         where = f"s3://{self.bucket}"
         try:
             yield
-        except (EndpointConnectionError, NoCredentialsError) as error:
-            raise UserError("S3 cannot be used", where=where, hint=f"{error}: see AWS_ENDPOINT_URL and keys") from error
+        except BotoCoreError as error:  # no server, no keys, a bucket's name that none may have
+            raise UserError("S3 cannot be used", where=where, hint=f"{error}: see {SETTINGS}") from error
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code")
             if code == "NoSuchBucket":
                 raise UserError("there is no bucket of this name", where=where, hint="create it first") from error
             if code in REFUSED:
                 raise UserError(f"S3 refuses the request: {code}", where=where, hint="see AWS_ACCESS_KEY_ID") from error
-            raise
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            if code in EXPECTED or status in (404, 409, 412):
+                raise
+            hint = f"{error}: see {SETTINGS}"
+            raise UserError(f"S3 refuses the request: {code or status}", where=where, hint=hint) from error
 
 
 def open_storage(uri: str) -> Storage:

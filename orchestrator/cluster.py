@@ -14,6 +14,7 @@ import ray
 
 from feature_store.errors import UserError
 from orchestrator.packing import SHARES, Slot
+from orchestrator.surroundings import ray_folder
 from search_spaces.schema import Resources
 
 # Trial processes that start at once on few cores take longer than the minute after which Ray starts others instead.
@@ -83,12 +84,23 @@ def stoppable() -> Iterator[None]:
 
 
 def connect() -> Cluster:
-    """Join the cluster that the environment names (`RAY_ADDRESS`, or a Ray job's), or start one on this machine."""
+    """Join the cluster that the environment names (`RAY_ADDRESS`, or a Ray job's), or start one on this machine.
+
+    Raises:
+        UserError: no folder is short enough for the sockets of an own one.
+    """
     if not ray.is_initialized():
         if os.environ.get("RAY_ADDRESS"):
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
         else:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             os.environ.setdefault("RAY_worker_register_timeout_seconds", REGISTER_SECONDS)
-            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            folder = ray_folder()
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=None if folder is None else str(folder),
+            )
     return Cluster.now()

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from feature_store.settings import Settings
 from orchestrator import places
-from orchestrator.places import Finding, State, mask
+from orchestrator.places import Finding, State
+from orchestrator.redaction import mask
 
 PROGRAM = "lungtune"
 SHOWN = ("torch", "torchaudio", "torchvision", "timm", "ray", "optuna", "mlflow", "pyarrow")
@@ -52,6 +53,7 @@ def examine(settings: Settings) -> list[Check]:
         ("disk", lambda: disk(settings)),
         ("home", lambda: places.writable(settings.home, "LUNGTUNE_HOME")),
         ("cache", lambda: places.writable(settings.cache, "LUNGTUNE_CACHE")),
+        ("temporary folder", places.temporary),
         *_servers(settings),
         ("Ray cluster", places.ray_cluster),
     )

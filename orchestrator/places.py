@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple
 
 from feature_store.errors import UserError
 from feature_store.settings import Settings
+from orchestrator import mlflow_file
 
 State = Literal["ok", "warn", "fail"]
 PATIENCE = 5.0  # seconds that a server on the network may take to answer
@@ -42,12 +43,6 @@ class Finding(NamedTuple):
     mend: str = ""
 
 
-def mask(text: str) -> str:
-    """A text without the names and passwords in its URIs, however they are written there."""
-    text = re.sub(r"://(?!/)[^\s'\"]*@", "://***@", text)  # to the last @: a password may hold one
-    return re.sub(r"(?i)\b(pass\w*|pwd|secret\w*|token|\w*key)=[^&\s'\"]+", r"\1=***", text)
-
-
 def writable(folder: Path, variable: str) -> Finding:
     """Whether files can be written below a folder; it is made if it is not there."""
     probe = folder / f".doctor-{os.getpid()}"
@@ -58,6 +53,22 @@ def writable(folder: Path, variable: str) -> Finding:
     except OSError as error:
         return Finding("fail", f"{folder} cannot be written: {error.strerror}", f"set {variable} to another folder")
     return Finding("ok", str(folder))
+
+
+def temporary() -> Finding:
+    """Temporary folders: writable, and short enough for Ray's sockets."""
+    from orchestrator.surroundings import ray_folder, temporary_folders
+
+    folders = list(temporary_folders())
+    for folder in folders:
+        if not Path(folder).is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            return Finding("fail", f"{folder} cannot be written", "set TMPDIR and RAY_TMPDIR to another folder")
+    try:
+        short = ray_folder()
+    except UserError as error:
+        return Finding("fail", f"{error.where} {error.what}", error.hint or "")
+    found = ", ".join(folders)
+    return Finding("ok", f"{found}; too long for Ray's sockets, which go to {short}" if short else found)
 
 
 def feature_store(settings: Settings) -> Finding:
@@ -94,11 +105,17 @@ def optuna_storage(settings: Settings) -> Finding:
         return _database(location, "studies", "studies", "LUNGTUNE_OPTUNA")
     if not Path(location).exists():
         return Finding("ok", f"{location} (made by the first sweep)")
+    from orchestrator.journal import refuse_other_file, torn_lines
     from orchestrator.study import open_storage
 
     try:
+        refuse_other_file(Path(location))
+        if torn_lines(Path(location)):
+            return Finding("warn", f"{location} has a torn line (a kill, a full disk)", "the next sweep mends it")
         studies = open_storage(location).get_all_studies()
-    except (ValueError, KeyError, TypeError, OSError) as error:  # what Optuna raises for a file that is no journal
+    except UserError as error:
+        return Finding("fail", f"{location} {error.what}", error.hint or "")
+    except (ValueError, KeyError, TypeError, OSError) as error:  # what Optuna raises for lines of another make
         hint = "move it away (finished fold runs are kept in the result store), or set LUNGTUNE_OPTUNA"
         return Finding("fail", f"{location} is no journal of Optuna's: {error}", hint)
     return Finding("ok", f"{location}: {len(studies)} studies")
@@ -118,12 +135,19 @@ def mlflow_tracking(settings: Settings) -> Finding:
     return _database(uri, "runs", "runs", "LUNGTUNE_MLFLOW")
 
 
-def mlflow_refusal(uri: str) -> Finding | None:
-    """What an MLflow server that is there refuses this program for (user, password, the server's name). Else none."""
-    if not uri.startswith(("http://", "https://")):
-        return None
-    found, status = _mlflow_server(uri)
-    return found if status in (401, 403) else None
+def mlflow_refusal(uri: str, asks: bool = False) -> Finding | None:
+    """Why MLflow cannot be used, where waiting does not help: a server's refusal, a database file that does not open.
+
+    Args:
+        asks: for a command that asks at once: a silent server is a refusal, and a database may be read-only.
+    """
+    if uri.startswith(("http://", "https://")):
+        found, status = _mlflow_server(uri)
+        return found if status in (401, 403) or (asks and found.state == "fail") else None
+    if uri.startswith("sqlite:///"):
+        refused = mlflow_file.refusal(Path(uri.removeprefix("sqlite:///")), writes=not asks)
+        return Finding("fail", refused.what, refused.hint) if refused else None
+    return None
 
 
 def ray_cluster() -> Finding:
@@ -219,6 +243,9 @@ def _without_user(uri: str) -> tuple[str, str]:
 
 
 def _mlflow_file(path: Path) -> Finding:
+    refused = mlflow_file.refusal(path)
+    if refused is not None:
+        return Finding("fail", refused.what, refused.hint)
     if not path.exists():
         return Finding("ok", f"{path} (made by the first sweep)")
     try:

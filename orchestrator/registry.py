@@ -20,10 +20,10 @@ from orchestrator.model_card import ModelCard
 from orchestrator.model_card_make import make_card, search_part
 from orchestrator.model_card_page import description
 from orchestrator.model_package import save_model
-from orchestrator.places import mask
 from orchestrator.policy import Policy, Standing, Verification
 from orchestrator.promotion import ChampionChange, Decision, read_changes, write_change, write_decision
 from orchestrator.promotion_verify import verify
+from orchestrator.redaction import mask
 from orchestrator.registered import CHAMPION, Registered, card_of, change_to
 from orchestrator.tracking_client import LOST, connect
 from workers.config import ExperimentConfig
@@ -43,18 +43,19 @@ class Registry:
             self.policy = policy
 
     @classmethod
-    def open(cls, settings: Settings, policy: str | Path | None = None) -> Registry:
+    def open(cls, settings: Settings, policy: str | Path | None = None, *, asks: bool = False) -> Registry:
         """The registry of an installation.
 
         Args:
             settings: where it is.
             policy: a policy's file; if not given the configured one, which is read when a version is judged.
+            asks: whether a server that does not answer is an error at once; see `tracking_client.connect`.
 
         Raises:
-            UserError: that file is not there or is no policy.
+            UserError: that file is not there or is no policy, or MLflow cannot be used.
         """
         loaded = Policy.load(policy) if policy is not None else None
-        return cls(connect(settings), ResultStore.open(settings.results), settings, loaded)
+        return cls(connect(settings, asks), ResultStore.open(settings.results), settings, loaded)
 
     @functools.cached_property
     def policy(self) -> Policy:

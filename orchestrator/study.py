@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from feature_store.errors import UserError
 from feature_store.settings import Settings
 from orchestrator.budget import Spent
+from orchestrator.journal import open_journal
 from orchestrator.pruning import EndedTrials, History, build_pruner
+from orchestrator.redaction import mask
 from search_spaces.schema import Search, SearchSpace
 from workers.config import ExperimentConfig
 from workers.lease import Holder, Lease, lease
@@ -166,7 +167,7 @@ class Study:
             trial.set_user_attr("results", list(results))
             trial.set_user_attr("spent", asdict(spent or Spent()))
         if error is not None or value is None or not math.isfinite(value):
-            trial.set_user_attr("error", error or f"its value is {value}")
+            trial.set_user_attr("error", mask(error or f"its value is {value}"))
             self.study.tell(trial, state=TrialState.FAIL)
         elif pruned:
             self.study.tell(trial, state=TrialState.PRUNED)
@@ -233,18 +234,17 @@ def open_storage(location: str) -> optuna.storages.BaseStorage:
     """A journal file, or a database by its SQLAlchemy URL.
 
     Raises:
-        UserError: the database cannot be reached.
+        UserError: the database cannot be reached, or the file is no journal.
     """
     if "://" not in location:
-        Path(location).parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(location))
+        return open_journal(Path(location))
     try:
         return RDBStorage(location)
     except Exception as error:  # SQLAlchemy's and the driver's own classes, none of them ours
         raise UserError(
             f"Optuna's storage cannot be opened: {type(error).__name__}",
-            where="LUNGTUNE_OPTUNA",
-            hint="is the database up, and its driver installed (pip install lungtune[postgres])?",
+            where=f"LUNGTUNE_OPTUNA={mask(location)}",
+            hint="is the database up, and its driver installed (pip install lungtune[postgres])? See `lungtune doctor`",
         ) from error
 
 

@@ -20,7 +20,7 @@ from feature_store.settings import Settings
 from orchestrator.events import Progress, Watch
 from orchestrator.figures import confusion_figure
 from orchestrator.outbox import Outbox
-from orchestrator.places import mask
+from orchestrator.redaction import mask
 from orchestrator.tracking_client import connect, experiment_id, is_lost, source_tags
 from orchestrator.tracking_metrics import result_metrics
 from search_spaces.schema import SearchSpace
@@ -107,7 +107,8 @@ class Tracker:
         self._write_folds(run, hashes)
         results = [self._result(result_hash) for result_hash in hashes]
         self._draw(run, results, self.space.evaluation.protocol, f"trial {trial.number}: {{}} fold runs together")
-        tags = {"lungtune.state": trial.state.name, "lungtune.error": trial.user_attrs.get("error")}
+        error = mask(trial.user_attrs.get("error") or "")
+        tags: dict[str, str | None] = {"lungtune.state": trial.state.name, "lungtune.error": error}
         self._log(run, dict(zip(("objective", "cost"), trial.values or (), strict=False)), tags)
         self._end(run, {TrialState.FAIL: "FAILED", TrialState.PRUNED: "KILLED"}.get(trial.state, "FINISHED"))
         run.state = trial.state.name

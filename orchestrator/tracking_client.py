@@ -12,20 +12,26 @@ from requests.exceptions import RequestException
 from feature_store.errors import UserError
 from feature_store.settings import Settings
 from orchestrator.places import mlflow_refusal
+from orchestrator.redaction import mask
 from workers import provenance
 
 LOST = (MlflowException, RequestException, OSError)
 
 
-def connect(settings: Settings) -> MlflowClient:
+def connect(settings: Settings, asks: bool = False) -> MlflowClient:
     """A client of the tracking server or of the local database, which is created by its first use.
 
+    Args:
+        asks: for a command that asks at once. Else a server that does not answer may come back, and a database must be
+            writable.
+
     Raises:
-        UserError: the server refuses this user. One that does not answer may come back, and is no error here.
+        UserError: the server refuses this user or, where it is asked at once, does not answer; the database is of
+            another version of MLflow, damaged, or cannot be written.
     """
-    refused = mlflow_refusal(settings.mlflow)
+    refused = mlflow_refusal(settings.mlflow, asks)
     if refused is not None:
-        raise UserError(refused.found, where="MLflow", hint=refused.mend)
+        raise UserError(mask(refused.found), where="MLflow", hint=mask(refused.mend))
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # the outbox tries again
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout holds tables and JSON alone
@@ -55,7 +61,7 @@ def source_tags() -> dict[str, str]:
     """MLflow's own tags of where a run comes from, which its UI shows."""
     return {
         "mlflow.source.type": "JOB",
-        "mlflow.source.name": provenance.command_line(),
+        "mlflow.source.name": mask(provenance.command_line()),
         "mlflow.source.git.commit": provenance.git_commit(),
     }
 

@@ -11,6 +11,7 @@ from typing import Any
 from feature_store.errors import UserError
 from orchestrator.events import Progress, Watch
 from orchestrator.outbox import Outbox
+from orchestrator.redaction import masked
 
 VARIABLE = "LUNGTUNE_WEBHOOK"
 PATIENCE = 10.0  # seconds that the end of a sweep waits for news not yet taken
@@ -54,7 +55,7 @@ class Webhook:
 
     def post(self, event: str, text: str, **facts: Any) -> None:
         """Send one piece of news."""
-        body = json.dumps({"text": f"lungtune: {text}", "event": event, **facts}).encode()
+        body = json.dumps(masked({"text": f"lungtune: {text}", "event": event, **facts})).encode()
         request = urllib.request.Request(self.url, body, {"Content-Type": "application/json"})
         self.outbox.put(lambda: urllib.request.urlopen(request, timeout=10).close())
 

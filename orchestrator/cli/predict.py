@@ -137,7 +137,7 @@ def opened(name: str) -> Iterator[SoundModel]:
     else:
         from orchestrator.registry import Registry
 
-        registry = Registry.open(settings)
+        registry = Registry.open(settings, asks=True)
         with registry.files(registry.find(name)) as folder_of_version:
             yield SoundModel(folder_of_version)
 

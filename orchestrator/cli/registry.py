@@ -35,7 +35,7 @@ def list_models(as_json: AsJson = False) -> None:
     from feature_store.settings import Settings
     from orchestrator.registry import Registry
 
-    versions = Registry.open(Settings.load()).versions()
+    versions = Registry.open(Settings.load(), asks=True).versions()
     if as_json:
         print_json([_document(version) for version in versions])
         return
@@ -84,7 +84,7 @@ def show(model: Model, as_json: AsJson = False) -> None:
     from orchestrator.model_card_page import page
     from orchestrator.registry import Registry
 
-    registry = Registry.open(Settings.load())
+    registry = Registry.open(Settings.load(), asks=True)
     version = registry.find(model)
     history = [change.model_dump(mode="json") for change in registry.history(version.name)]
     if as_json:
@@ -122,7 +122,7 @@ def promote(
     reason = (because or "").strip()
     if force != bool(reason):
         raise UserError("--force and --because TEXT go together", where="registry promote")
-    registry = Registry.open(Settings.load(), policy)
+    registry = Registry.open(Settings.load(), policy, asks=True)
     before = registry.find(model)
     was_champion = CHAMPION in before.aliases
     with err.status("judging"):
@@ -146,7 +146,7 @@ def verify(model: Model, policy: PolicyFile = None, as_json: AsJson = False) -> 
     from feature_store.settings import Settings
     from orchestrator.registry import Registry
 
-    registry = Registry.open(Settings.load(), policy)
+    registry = Registry.open(Settings.load(), policy, asks=True)
     version = registry.find(model)
     with err.status("running the registered weights"):
         found = registry.verify(version)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from feature_store.errors import UserError
 from feature_store.settings import Settings
 from orchestrator.leaderboard.collect import build_board
 from orchestrator.leaderboard.details import Details
@@ -97,7 +98,7 @@ def registered_models(settings: Settings, warn: Say = lambda message: None) -> d
 
     try:
         versions = Registry.open(settings).versions()
-    except (*LOST, SQLAlchemyError) as error:
+    except (*LOST, SQLAlchemyError, UserError) as error:
         warn(f"the registry cannot be read, so no row is marked: {str(error).splitlines()[0]}")
         return {}
     found: dict[str, dict[str, Any]] = {}
@@ -131,7 +132,7 @@ def champion_history(settings: Settings, warn: Say = lambda message: None) -> di
                 found[name] = registry.history(name)
             except (KeyError, ValueError) as error:  # registered by another hand than lungtune's
                 warn(f"the history of model '{name}' cannot be read: {error!r}")
-    except (*LOST, SQLAlchemyError) as error:
+    except (*LOST, SQLAlchemyError, UserError) as error:
         warn(f"the history of the champions cannot be read: {str(error).splitlines()[0]}")
     return found
 
@@ -144,7 +145,7 @@ def tracked_runs(settings: Settings, warn: Say = lambda message: None) -> dict[s
 
     try:
         return finalist_runs(connect(settings), settings.mlflow)
-    except LOST as error:
+    except (*LOST, UserError) as error:
         warn(f"the tracking server cannot be read, so no entry links to its run: {str(error).splitlines()[0]}")
         return {}
 

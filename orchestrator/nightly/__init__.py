@@ -18,6 +18,7 @@ from feature_store.storage import Storage
 from orchestrator.leaderboard.site import write_site
 from orchestrator.nightly.changes import Changes, compare, page
 from orchestrator.nightly.snapshot import NAME, Checked, Snapshot, failed_trials, folder_of, latest, standings
+from orchestrator.redaction import mask
 from orchestrator.registered import CHAMPION
 from orchestrator.registry import Registry
 from orchestrator.tracking_client import LOST
@@ -65,6 +66,7 @@ def run_night(
     storage, warnings = ResultStore.open(settings.results).storage, []
 
     def without(text: str) -> None:
+        text = mask(text)
         warnings.append(text)
         warn(text)
 
@@ -94,7 +96,7 @@ def _check(
     try:
         registry = Registry.open(settings)
         versions = registry.versions()
-    except (*LOST, SQLAlchemyError) as error:
+    except (*LOST, SQLAlchemyError, UserError) as error:
         warn(f"the registry cannot be read, so no model was checked: {str(error).splitlines()[0]}")
         return (dict(before.champions), dict(before.checked)) if before else ({}, {})
     checked: dict[str, Checked] = {}
@@ -121,5 +123,5 @@ def _write(storage: Storage, snapshot: Snapshot, changes: Changes, report: str) 
     folder = folder_of(snapshot.when)
     content = {PAGE: report, DATA: changes.model_dump_json(indent=1), NAME: snapshot.model_dump_json()}
     for name, text in content.items():
-        storage.write(f"{folder}/{name}", text.encode())
+        storage.write(f"{folder}/{name}", mask(text).encode())
     return {name: storage.uri(f"{folder}/{name}") for name in content}

@@ -22,7 +22,7 @@ import pytest
 
 from feature_store.settings import Settings
 from infra.services.ports import free_ports
-from orchestrator import doctor, places
+from orchestrator import doctor, places, redaction
 from orchestrator.places import Finding
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,14 +109,14 @@ def test_an_exception_and_a_hang_are_findings() -> None:
     ],
 )
 def test_passwords_are_masked(text: str, hidden: str) -> None:
-    assert hidden not in places.mask(f"it said: '{text}'")
+    assert hidden not in redaction.mask(f"it said: '{text}'")
 
 
 @pytest.mark.parametrize(
     "text", ["http://host:5000/a", "s3://bucket/prefix", "sqlite:////home/ann@lab/x.db", "a@b.org"]
 )
 def test_other_text_is_not(text: str) -> None:
-    assert places.mask(text) == text
+    assert redaction.mask(text) == text
 
 
 @pytest.mark.parametrize("password", ["p@hush", "p/hush"])
@@ -127,7 +127,7 @@ def test_a_password_that_is_not_encoded_is_not_shown_in_pieces(settings: Setting
     server = places.mlflow_tracking(replace(settings, mlflow=uris[1]))
     for finding in (found, server):
         assert finding.state == "fail" and "%40" in finding.mend
-        assert "hush" not in places.mask(finding.found)
+        assert "hush" not in redaction.mask(finding.found)
 
 
 def test_packages_are_held_against_their_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
