@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from feature_store.errors import UserError
 from feature_store.settings import Settings
 from orchestrator.leaderboard.collect import build_board
 from orchestrator.leaderboard.details import Details
@@ -129,8 +130,8 @@ def champion_history(settings: Settings, warn: Say = lambda message: None) -> di
         for name in sorted({version.name for version in registry.versions()}):
             try:
                 found[name] = registry.history(name)
-            except (KeyError, ValueError) as error:  # registered by another hand than lungtune's
-                warn(f"the history of model '{name}' cannot be read: {error!r}")
+            except UserError as error:  # registered by another hand than lungtune's
+                warn(f"the history of model '{name}' cannot be read: {error.__cause__!r}")
     except (*LOST, SQLAlchemyError) as error:
         warn(f"the history of the champions cannot be read: {str(error).splitlines()[0]}")
     return found
