@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from feature_store.metrics import MEANINGS, USUAL
-from orchestrator.model_card import ModelCard
+from orchestrator.markdown import code, row, text
+from orchestrator.model_card import DeviceRow, ModelCard
 
 LONGEST_DESCRIPTION = 5000  # characters that MLflow's database takes of a version's description
 
@@ -31,8 +32,8 @@ def _head(card: ModelCard) -> str:
         "Se": str(card.sensitivity),
         **({"Score, two classes": str(card.score_icbhi2)} if card.metric == USUAL else {}),
         "metric": f"{card.metric}: {MEANINGS[card.metric]}",
-        "split": f"{card.split}: {card.test_cycles:,} test cycles of {card.test_patients} patients",
-        "protocol": f"{card.protocol}{watched}",
+        "split": f"{text(card.split)}: {card.test_cycles:,} test cycles of {card.test_patients} patients",
+        "protocol": f"{text(card.protocol)}{watched}",
         "seeds": f"{_listed(card.seeds)}; these weights are of seed {card.weights_seed}, best on its held-out patients",
     }
     if card.patients_on_both_sides:
@@ -40,7 +41,7 @@ def _head(card: ModelCard) -> str:
     if card.compat:
         rows["copied defects"] = _listed(card.compat)
     numbers = "Percent on the test side: mean ± deviation over seeds, 95 % interval by bootstrap over patients."
-    return f"# {card.name}: {card.model}, {card.objective}\n\n{numbers}\n\n{_table(rows)}"
+    return f"# {text(f'{card.name}: {card.model}, {card.objective}')}\n\n{numbers}\n\n{_table(rows)}"
 
 
 def _sections(card: ModelCard) -> list[str]:
@@ -49,28 +50,36 @@ def _sections(card: ModelCard) -> list[str]:
 
 
 def _use(card: ModelCard) -> str:
-    limits = "\n".join(f"- {limit}" for limit in card.limits)
+    limits = "\n".join(f"- {text(limit)}" for limit in card.limits)
     kept = "Its corpus keeps its own terms" + (", and so do the pretrained weights." if card.pretrained else ".")
-    return f"## Intended use and limits\n\n{card.intended_use}\n\n{limits}\n\nLicence: {card.licence}. {kept}"
+    return (
+        f"## Intended use and limits\n\n{text(card.intended_use)}\n\n{limits}\n\nLicence: {text(card.licence)}. {kept}"
+    )
 
 
 def _devices(card: ModelCard) -> str:
-    lines = [f"| device | cycles | patients | {card.metric_label} | Sp | Se |", "| --- | --: | --: | --: | --: | --: |"]
+    lines = [
+        row(["device", "cycles", "patients", card.metric_label, "Sp", "Se"]),
+        "| --- | --: | --: | --: | --: | --: |",
+    ]
     lines += [
-        f"| {row.device} | {row.cycles:,} | {row.patients} | {row.score:.2f} | {row.specificity:.2f} | "
-        f"{row.sensitivity:.2f} |"
-        for row in card.devices
+        row([text(one.device), f"{one.cycles:,}", f"{one.patients}", *(f"{number:.2f}" for number in _rates(one))])
+        for one in card.devices
     ]
     return "## By recording device\n\n" + "\n".join(lines)
 
 
+def _rates(one: DeviceRow) -> tuple[float, float, float]:
+    return one.score, one.specificity, one.sensitivity
+
+
 def _data(card: ModelCard) -> str:
     rows = {
-        "corpus": f"{card.dataset}, {card.extent}",
-        "task": f"{card.task}: {_listed(card.classes)}",
+        "corpus": text(f"{card.dataset}, {card.extent}"),
+        "task": f"{text(card.task)}: {_listed(card.classes)}",
         "trained on": f"{card.train_cycles:,} cycles of {card.train_patients} patients",
         "held out of the training": f"{card.validation_cycles:,} cycles",
-        "feature": f"`{card.feature_id}`: {card.sample_rate} Hz, {card.feature_seconds:g} s",
+        "feature": f"{code(card.feature_id)}: {card.sample_rate} Hz, {card.feature_seconds:g} s",
     }
     if card.table:
         rows["beside each sound"] = f"{card.table} numbers of its row in the corpus' list"
@@ -81,22 +90,22 @@ def _search(card: ModelCard) -> str:
     search = card.search
     if search is None:
         return "## Search\n\nIt comes from no search."
-    rows = {"study": search.study, "objective": f"{search.objective:.4f}"}
+    rows = {"study": text(search.study), "objective": f"{search.objective:.4f}"}
     if search.score:
         rows[f"{card.metric_label} over its folds"] = str(search.score)
-        rows["folds"] = f"{_listed(search.folds)} of {search.split}, protocol {search.protocol}"
+        rows["folds"] = f"{_listed(search.folds)} of {text(search.split)}, protocol {text(search.protocol)}"
     return f"## Search\n\n{_table(rows)}"
 
 
 def _load(card: ModelCard) -> str:
-    name, listed = card.name, " --table list.csv" if card.table else ""
-    row = '{"path": ["recording.wav"]' + (', "table": [cells]}' if card.table else "}")
+    name, listed = " ".join(card.name.replace("`", "'").split()), " --table list.csv" if card.table else ""
+    frame = '{"path": ["recording.wav"]' + (', "table": [cells]}' if card.table else "}")
     return f"""## How to load
 
     lungtune predict {name}@champion recording.wav{listed}
     mlflow models serve --model-uri models:/{name}@champion --env-manager local --port 5001
 
-or `mlflow.pyfunc.load_model("models:/{name}@champion").predict(pandas.DataFrame({row}))`.
+or `mlflow.pyfunc.load_model("models:/{name}@champion").predict(pandas.DataFrame({frame}))`.
 Nothing in the package is pickled: code, configuration and safetensors."""
 
 
@@ -106,33 +115,33 @@ def _training(card: ModelCard) -> str:
         "on": _listed(card.trained_on),
         "GPU hours": "none" if card.gpu_hours is None else f"{card.gpu_hours:.2f}",
         "energy": "not measured" if card.energy_kwh is None else f"{card.energy_kwh:.3f} kWh",
-        "finished": card.finished,
+        "finished": text(card.finished),
         "parameters": f"{card.parameters:,}",
     }
     if pretrained := card.pretrained:
-        rows["pretrained weights"] = f"`{pretrained.file}`, licence: {pretrained.licence}"
+        rows["pretrained weights"] = f"{code(pretrained.file)}, licence: {text(pretrained.licence)}"
         if pretrained.sha256:
-            rows["their SHA-256"] = f"`{pretrained.sha256}`"
+            rows["their SHA-256"] = code(pretrained.sha256)
     return f"## Training\n\n{_table(rows)}"
 
 
 def _identity(card: ModelCard) -> str:
     rows = {
-        "code": f"lungtune {card.lungtune}, commit {card.git_commit}, training semantics {card.semantics}",
-        "Python, torch": f"{card.python}, {card.torch}",
-        "config": f"`{card.config_hash}`",
-        "data": f"`{card.data_hash}`",
-        "split": f"`{card.split_hash}`",
-        "weights (SHA-256)": f"`{card.weights_sha256}`",
-        "fold runs": _listed([f"`{name[:12]}`" for name in card.results]),
+        "code": text(f"lungtune {card.lungtune}, commit {card.git_commit}, training semantics {card.semantics}"),
+        "Python, torch": text(f"{card.python}, {card.torch}"),
+        "config": code(card.config_hash),
+        "data": code(card.data_hash),
+        "split": code(card.split_hash),
+        "weights (SHA-256)": code(card.weights_sha256),
+        "fold runs": ", ".join(code(name[:12]) for name in card.results),
         "dependencies": _listed([str(dependency) for dependency in card.dependencies]),
     }
     return f"## Identity\n\n{_table(rows)}"
 
 
 def _table(rows: dict[str, str]) -> str:
-    return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items())])
+    return "\n".join(["| | |", "| --- | --- |", *(row([name, value]) for name, value in rows.items())])
 
 
 def _listed(values: list[str] | list[int]) -> str:
-    return ", ".join(map(str, values))
+    return text(", ".join(map(str, values)))

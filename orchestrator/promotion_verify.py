@@ -45,7 +45,7 @@ def verify(card: ModelCard, weights: bytes, results: ResultStore, settings: Sett
         runs = [result for result in found.values() if result is not None]
         stored = {run.hash: predictions_of(results, run.hash, card.protocol) for run in runs}
         score = over_seeds(runs, [_value(stored[run.hash], card.metric) for run in runs]).mean
-        if abs(score - card.score.mean) > TOLERANCE:
+        if not abs(score - card.score.mean) <= TOLERANCE:  # so that NaN differs, too
             given = f"the stored predictions give a {card.metric_label} of {score:.2f}"
             return Verification(problem=f"{given}, not the card's {card.score.mean:.2f}")
         if problem := _search_problem(card, results):
@@ -72,13 +72,13 @@ def _search_problem(card: ModelCard, results: ResultStore) -> str | None:
     values = [_value(predictions_of(results, run.hash, search.protocol), card.metric) for run in runs]
     for run, value in zip(runs, values, strict=True):
         stored = run.protocols[search.protocol].test.value(card.metric)
-        if abs(value - stored) > TOLERANCE:
+        if not abs(value - stored) <= TOLERANCE:  # so that NaN differs, too
             of = f"result {run.hash[:12]} of its search"
             return f"the stored {label} {stored:.2f} of {of} is {value:.2f} by its predictions"
     if len(runs) < len(search.results):
         return None
     score = over_seeds(runs, values).mean
-    if abs(score - search.score.mean) > TOLERANCE:
+    if not abs(score - search.score.mean) <= TOLERANCE:  # so that NaN differs, too
         return f"its search's predictions give a {label} of {score:.2f}, not the card's {search.score.mean:.2f}"
     return None
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import cast
+
+from pydantic import ValidationError
 
 from feature_store.errors import UserError
 from feature_store.metrics import USUAL, Metric
@@ -34,13 +37,31 @@ class Registered:
 
     @property
     def card(self) -> ModelCard | None:
-        """None if an older lungtune registered it."""
-        return ModelCard.of_tags(self.tags)
+        """None if an older lungtune registered it.
+
+        Raises:
+            UserError: there is one, and it cannot be read.
+        """
+        try:
+            return ModelCard.of_tags(self.tags)
+        except ValidationError as error:
+            what = f"its model card cannot be read ({error.error_count()} problems)"
+            hint = "its tag `card` was changed, or is of another version: run its sweep again, which registers it anew"
+            raise UserError(what, where=str(self), hint=hint) from error
+
+    @property
+    def readable_card(self) -> ModelCard | None:
+        """The card, or None where there is none that can be read."""
+        with contextlib.suppress(UserError):
+            return self.card
+        return None
 
     @property
     def decision(self) -> Decision | None:
-        """The last one on whether it becomes champion."""
-        return Decision.of_tags(self.tags)
+        """The last one on whether it becomes champion; None where there is none that can be read."""
+        with contextlib.suppress(ValidationError):
+            return Decision.of_tags(self.tags)
+        return None
 
     def __str__(self) -> str:
         return f"{self.name}/{self.version}"
@@ -50,7 +71,7 @@ def card_of(version: Registered) -> ModelCard:
     """The version's card.
 
     Raises:
-        UserError: an older lungtune registered it, without one.
+        UserError: an older lungtune registered it, without one, or it cannot be read.
     """
     card = version.card
     if card is None:

@@ -113,7 +113,7 @@ class Registry:
             The version as it is now; its `decision` says what was decided and why.
 
         Raises:
-            UserError: an older lungtune registered it, so that there is no card to judge.
+            UserError: an older lungtune registered it, so that there is no card to judge, or it cannot be read.
         """
         return self._judge(version, forced=forced, anew=True)
 
@@ -127,11 +127,19 @@ class Registry:
         return verify(card_of(version), weights, self.results, self.settings)
 
     def history(self, name: str) -> list[ChampionChange]:
-        """All champions that a registered model has had, oldest first; empty where there is no such model."""
-        changes = read_changes(self.client, name)
-        champion = self.champion(name)
-        if champion and (not changes or changes[-1].version != champion.version):
-            changes.append(change_to(champion))  # a driver was killed after it had moved the alias
+        """All champions that a registered model has had, oldest first; empty where there is no such model.
+
+        Raises:
+            UserError: one of them was registered by another hand than lungtune's, or changed since.
+        """
+        try:
+            changes = read_changes(self.client, name)
+            champion = self.champion(name)
+            if champion and (not changes or changes[-1].version != champion.version):
+                changes.append(change_to(champion))  # a driver was killed after it had moved the alias
+        except (KeyError, ValueError) as error:
+            hint = "see its tags and its champion's in MLflow: lungtune did not write all of them"
+            raise UserError("the history of its champions cannot be read", where=name, hint=hint) from error
         return changes
 
     # --- finding ---
@@ -231,8 +239,8 @@ class Registry:
         known = version.decision
         if known and not anew and (known.against, known.policy_hash) == (against, self.policy.hash):
             return known
-        standing = Standing(champion.version, champion.card) if champion else None
-        judged = forced is None or version.card is not None  # without a card there is nothing to judge
+        standing = Standing(champion.version, champion.readable_card) if champion else None
+        judged = forced is None or version.readable_card is not None  # without a card there is nothing to judge
         rules = self.policy.judge(card_of(version), standing, lambda: self.verify(version)) if judged else []
         return Decision.of(self.policy, rules, against, now(), forced)
 

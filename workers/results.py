@@ -152,8 +152,18 @@ class ResultStore:
 
     def hashes(self) -> list[str]:
         """Names of all finished results, sorted."""
-        names = (key.split("/") for key in self.storage.list(""))
-        return sorted(parts[1] for parts in names if len(parts) == 3 and parts[2] == RESULT and len(parts[0]) == 2)
+        return self.census()[0]
+
+    def census(self) -> tuple[list[str], list[str]]:
+        """Names of all finished results, and of folders of a result that lack its `result.json`, each sorted.
+
+        On S3 a training that is under way has files below its attempt, and none of them makes it one of the latter.
+        """
+        keys = (key.split("/") for key in self.storage.list(""))
+        of_results = [parts[1:] for parts in keys if len(parts) == 3 and len(parts[0]) == 2]
+        finished = {name for name, file in of_results if file == RESULT}
+        begun = {name for name, file in of_results if file in (PREDICTIONS, WEIGHTS, LOG)}
+        return sorted(finished), sorted(begun - finished)
 
     def get(self, result_hash: str) -> FoldResult | None:
         """The result, or None where it has not been finished.
@@ -172,6 +182,8 @@ class ResultStore:
                 where=self.storage.uri(key),
                 hint="delete its folder to have the fold trained again",
             ) from error
+        except OSError as error:
+            raise UserError(f"cannot be read: {error.strerror or error}", where=self.storage.uri(key)) from error
 
     def find(self, prefix: str) -> FoldResult:
         """The one result whose hash begins with `prefix`.
@@ -217,6 +229,9 @@ class ResultStore:
             return self.storage.read(self._key(result_hash, (result.files if result else {}).get(name, name)))
         except FileNotFoundError as error:
             raise UserError(f"result {result_hash} has no {name}", where=self.storage.uri("")) from error
+        except OSError as error:
+            what = f"{name} of result {result_hash} cannot be read: {error.strerror or error}"
+            raise UserError(what, where=self.storage.uri("")) from error
 
     def publish(self, result: FoldResult, files: Mapping[str, bytes]) -> bool:
         """Make a result visible, whole, once.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from feature_store.settings import Settings
@@ -47,11 +48,11 @@ def build(
             settings,
             out_folder or settings.home / "leaderboard",
             results=results,
-            warn=lambda message: err.print(f"[yellow]warning[/] {message}"),
+            warn=lambda message: err.print(f"[yellow]warning[/] {escape(message)}"),
             progress=status.update,
         )
     for problem in board.problems:
-        err.print(f"[yellow]left out[/] result {problem.result[:12]}: {problem.what}")
+        err.print(f"[yellow]left out[/] result {escape(problem.result[:12])}: {escape(problem.what)}", soft_wrap=True)
     if as_json:
         print_json({"files": places, "results": board.results, "boards": [_summary(b) for b in board.boards]})
         return
@@ -66,18 +67,19 @@ def show(board: Leaderboard) -> None:
             if ranking.honest and ranking.entries:
                 out.print(_table(part, ranking))
         for warning in part.warnings:
-            out.print(f"[yellow]{warning}[/]")
+            out.print(f"[yellow]{escape(warning)}[/]")
     if not any(ranking.entries for part in board.boards for ranking in part.tables):
         out.print(f"No complete entry yet in {board.results} fold runs. `lungtune sweep SPACE.yaml` trains some.")
 
 
 def _table(board: Board, ranking: Ranking) -> Table:
     data = board.data
-    table = Table(title=f"{data.dataset} {data.task} {data.split}, protocol {ranking.protocol}", title_justify="left")
+    title = escape(f"{data.dataset} {data.task} {data.split}, protocol {ranking.protocol}")
+    table = Table(title=title, title_justify="left")
     beside = measures(ranking.metric, data.classes)[:BESIDE]
     for column in ("", "model", "objective", "config"):
         table.add_column(column)
-    for column in (heading(ranking.metric), "95 %", *(one.name for one in beside), "seeds"):
+    for column in (heading(ranking.metric), "95 %", *(escape(one.name) for one in beside), "seeds"):
         table.add_column(column, justify="right", no_wrap=True)
     for entry in ranking.entries[:ROWS]:
         numbers = entry.numbers
@@ -85,8 +87,8 @@ def _table(board: Board, ranking: Ranking) -> Table:
         score = numbers.score
         table.add_row(
             f"{entry.rank}{'=' if entry.tied_with else ''}",
-            entry.model.label,
-            entry.objective.label,
+            escape(entry.model.label),
+            escape(entry.objective.label),
             entry.config_hash[:8],
             f"{score.mean:.1f}",
             f"{score.low:.1f}-{score.high:.1f}" if score.low is not None and score.high is not None else "",

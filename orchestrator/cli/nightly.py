@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import traceback
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
+from feature_store.errors import UserError
 from orchestrator.cli.console import err, out, print_json
 
 
@@ -18,8 +22,9 @@ def nightly(
 ) -> None:
     """Run every registered model again from its weights, rebuild the board, and say what changed since the last time.
 
-    Exits with 1 if a model or an entry is no longer what was stored of it. News also goes to the webhook, if there is
-    one. On a cluster: ray job submit --working-dir . -- python -m orchestrator nightly --out s3://bucket/leaderboard
+    Exits with 1 if a model or an entry is no longer what was stored of it, and with 2 if the night could not be done.
+    News also goes to the webhook, if there is one. On a cluster: ray job submit --working-dir . -- python -m
+    orchestrator nightly --out s3://bucket/leaderboard
 
     Example: lungtune nightly --out site
     """
@@ -33,21 +38,23 @@ def nightly(
         err.print(f"[yellow]the webhook does not take news:[/yellow] {progress.facts['error']}")
 
     settings, webhook = Settings.load(), Webhook.around(lost)
-    if os.environ.get("RAY_ADDRESS"):
-        connect()  # the models then run on the cluster's GPUs
     try:
+        if os.environ.get("RAY_ADDRESS"):
+            connect()  # the models then run on the cluster's GPUs
         with err.status("beginning") as status:
             night = run_night(
                 settings,
                 out_folder or settings.home / "leaderboard",
                 say=status.update,
-                warn=lambda text: err.print(f"[yellow]warning:[/yellow] {text}", soft_wrap=True),
+                warn=lambda text: err.print(f"[yellow]warning:[/yellow] {escape(text)}", soft_wrap=True),
             )
         if webhook:
             webhook.post("nightly", night.changes.summary, changes=night.changes.model_dump(mode="json"))
     except BaseException as error:
         if webhook:
             webhook.post("nightly_stopped", f"the nightly run stopped: {type(error).__name__}")
+        if isinstance(error, Exception) and not isinstance(error, UserError):  # 1 means: done, and somebody must look
+            raise crashed(error) from error
         raise
     finally:
         if webhook:
@@ -61,3 +68,12 @@ def nightly(
             err.print(place, soft_wrap=True, highlight=False)
     if night.changes.alarming:
         raise typer.Exit(1)
+
+
+def crashed(error: Exception) -> UserError:
+    """What nobody foresaw, as an error that ends the command with 2: the night could not be done."""
+    *_, last = traceback.extract_tb(error.__traceback__) or [None]
+    said = (str(error).splitlines() or [""])[0][:200]
+    place = f" at {Path(last.filename).name}:{last.lineno}" if last else ""
+    hint = "the night before stays what the next one compares with; if it stops again, report this line as a bug"
+    return UserError(f"stopped{place} ({type(error).__name__}: {said})", where="nightly", hint=hint)

@@ -216,14 +216,15 @@ def _rows(documents: list[dict[str, Any]]) -> Iterator[tuple[str, str, float, fl
 
 def _write_csv(path: Path, documents: list[dict[str, Any]], classes: list[str]) -> None:
     from feature_store.errors import UserError
+    from orchestrator.csv_cells import cells
 
     try:
         with path.open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["file", "level", "start", "end", "label", "note", *classes])
+            writer.writerow(cells(["file", "level", "start", "end", "label", "note", *classes]))
             for name, level, start, end, row in _rows(documents):
                 probabilities = [row["probabilities"][label] for label in classes]
-                writer.writerow([name, level, start, end, row["label"], row["note"], *probabilities])
+                writer.writerow(cells([name, level, start, end, row["label"], row["note"], *probabilities]))
     except OSError as error:
         raise UserError(f"cannot be written: {error.strerror}", where=str(path)) from error
 

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from orchestrator.cli.console import err, out, print_json
+from orchestrator.markdown import text
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from orchestrator.registered import Registered
+    from orchestrator.registry import Registry
 
 app = typer.Typer(
     help="Registered models: their numbers, where they come from, which one is the champion.", no_args_is_help=True
@@ -86,11 +89,12 @@ def show(model: Model, as_json: AsJson = False) -> None:
 
     registry = Registry.open(Settings.load(), asks=True)
     version = registry.find(model)
-    history = [change.model_dump(mode="json") for change in registry.history(version.name)]
+    history = _history(registry, version.name)
     if as_json:
         print_json({**_document(version), "history": history})
         return
-    card = page(version.card) if version.card else _plain(version)
+    readable = version.readable_card
+    card = page(readable) if readable else _plain(version)
     out.print(Markdown(card) if out.is_terminal else card, soft_wrap=not out.is_terminal, markup=False, highlight=False)
     _show_decision(version)
     if history:
@@ -159,12 +163,30 @@ def verify(model: Model, policy: PolicyFile = None, as_json: AsJson = False) -> 
         raise typer.Exit(1)
 
 
+def _history(registry: Registry, name: str) -> list[dict[str, Any]]:
+    """The champions that a model has had; a history that cannot be read is named, and the rest is shown."""
+    from feature_store.errors import UserError
+
+    try:
+        return [change.model_dump(mode="json") for change in registry.history(name)]
+    except UserError as error:
+        err.print(f"[yellow]warning:[/yellow] {escape(str(error))}", soft_wrap=True)
+        return []
+
+
 def _document(version: Registered) -> dict[str, Any]:
+    from feature_store.errors import UserError
+
+    try:
+        card, problem = version.card, {}
+    except UserError as error:
+        card, problem = None, {"problem": error.what}
     tags = {key: value for key, value in version.tags.items() if key not in ("card", "promotion")}
     return {
         **vars(version),
         "tags": tags,
-        "card": version.card.model_dump(mode="json") if version.card else None,
+        "card": card.model_dump(mode="json") if card else None,
+        **problem,
         "decision": version.decision.model_dump(mode="json") if version.decision else None,
     }
 
@@ -190,6 +212,7 @@ def _show_decision(version: Registered) -> None:
 
 
 def _plain(version: Registered) -> str:
-    """What there is of a version that an older lungtune registered."""
-    rows = [f"- {key}: {value}" for key, value in sorted(version.tags.items())]
-    return "\n".join([f"# {version}", "", *rows])
+    """What there is of a version that an older lungtune registered, or whose card cannot be read."""
+    rows = [f"- {text(key)}: {text(value)}" for key, value in sorted(version.tags.items())]
+    why = ["Its model card cannot be read; these are its tags.", ""] if "card" in version.tags else []
+    return "\n".join([f"# {text(str(version))}", "", *why, *rows])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from feature_store.metrics import USUAL
-from orchestrator.leaderboard.entries import Group
+from orchestrator.leaderboard.groups import Group, Identity
 from orchestrator.leaderboard.runs import Cohort, Run
 from orchestrator.leaderboard.schema import Data
 
@@ -28,8 +28,9 @@ def groups_of(cohort: Cohort, runs: Sequence[Run], protocol: str) -> list[Group]
     """Fold runs of the same config, data and code version; in a fixed order."""
     folds = max(cohort.folds, 1 + max(run.key.fold for run in runs))
     scored = [run for run in runs if protocol in run.protocols]
-    same = grouped(scored, lambda run: (run.key.config_hash, run.key.data_hash, run.key.semantics))
-    return [Group(same[key], protocol, folds) for key in sorted(same)]
+    same = grouped(scored, lambda run: Identity.of(run, protocol))
+    by_key = sorted(same, key=lambda one: (one.config_hash, one.data_hash, one.semantics, one.feature_id))
+    return [Group(same[identity], protocol, folds) for identity in by_key]
 
 
 def test_sides(cohort: Cohort, runs: Sequence[Run]) -> list[tuple[Any, int, int]]:
@@ -108,9 +109,9 @@ def order(cohort: Cohort) -> tuple[Any, ...]:
 
 
 def slug(cohort: Cohort) -> str:
-    """The board's anchor on the page."""
+    """The board's anchor on the page, and the name of its document: the digest keeps any two apart."""
     extent = f"{cohort.recordings}-of-{cohort.recordings_listed}"
-    parts = [cohort.dataset, cohort.task, cohort.split, extent, cohort.split_hash[:6]]
+    parts = [cohort.dataset, cohort.task, cohort.split, extent, cohort.digest[:8]]
     if cohort.metric != USUAL:
         parts.append(cohort.metric)
     return "-".join([*parts, *(["synthetic"] if cohort.synthetic else [])])

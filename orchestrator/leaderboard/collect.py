@@ -13,8 +13,17 @@ from orchestrator.leaderboard.ensembles import Ensemble, ensemble_entry, read_en
 from orchestrator.leaderboard.entries import make_entry
 from orchestrator.leaderboard.kept import Kept
 from orchestrator.leaderboard.published import flags_of, published_beside
-from orchestrator.leaderboard.runs import Cohort, Run, read_runs
-from orchestrator.leaderboard.schema import PROTOCOLS, Board, Bootstrap, ChampionChange, Leaderboard, SearchTable
+from orchestrator.leaderboard.reading import read_runs, unreadable
+from orchestrator.leaderboard.runs import Cohort, Run
+from orchestrator.leaderboard.schema import (
+    PROTOCOLS,
+    Board,
+    Bootstrap,
+    ChampionChange,
+    Leaderboard,
+    Problem,
+    SearchTable,
+)
 from orchestrator.leaderboard.tables import make_table
 from orchestrator.leaderboard.trials import search_tables
 from workers.provenance import lungtune_version, now
@@ -71,7 +80,9 @@ def build_board(
     for cohort, of_cohort in cohorts:
         if not cohort.inner:
             together = [one for one in ensembles if one.cohort == cohort]
-            boards.append(_board(cohort, of_cohort, together, kept, champion or {}, resamples))
+            board, faulty = _board(cohort, of_cohort, together, kept, champion or {}, resamples)
+            boards.append(board)
+            problems += faulty
     ranked: dict[tuple[str, str], str] = {}  # of a config on several boards the first counts, as for the champions
     for board in boards:
         for table in board.tables:
@@ -81,13 +92,14 @@ def build_board(
         if cohort.inner:
             search.extend(search_tables(cohort, of_cohort, kept, ranked))
     kept.save()
+    problems += [*left_out, *(Problem(result=name, what=error.what) for name, error in kept.failed.items())]
     published = published_beside({(cohort.dataset, cohort.metric) for cohort, _ in cohorts})
     return Leaderboard(
         generated=generated or now(),
         lungtune=lungtune_version(),
         results=len(runs),
         bootstrap=Bootstrap(resamples=resamples, breakdown_resamples=breakdowns.RESAMPLES, seed=statistics.SEED),
-        problems=[*problems, *left_out],
+        problems=sorted({problem.result: problem for problem in problems}.values(), key=lambda one: one.result),
         boards=boards,
         search=search,
         published=published,
@@ -103,24 +115,36 @@ def _board(
     kept: Kept,
     champion: Mapping[str, Mapping[str, Any]],
     resamples: int,
-) -> Board:
-    tables = []
-    data = data_of(cohort, runs)
-    shared = data.patients_on_both_sides
+) -> tuple[Board, list[Problem]]:
+    """The board of a cohort, and what is left out of it."""
+    tables, problems = [], []
     by_protocol = {protocol: groups_of(cohort, runs, protocol) for protocol in PROTOCOLS}
     kept.read_ahead(run.hash for groups in by_protocol.values() for group in groups for run in group.used)
+    data = data_of(cohort, [run for run in runs if run.hash not in kept.failed] or runs)
+    shared = data.patients_on_both_sides
     for protocol, groups in by_protocol.items():
-        candidates = [make_entry(group, kept, champion, shared) for group in groups]
-        for candidate, group in zip(candidates, groups, strict=True):
+        candidates = []
+        for group in groups:
+            try:
+                candidate = make_entry(group, kept, champion, shared)
+            except Exception as error:  # one entry, whatever is in its results, costs itself alone
+                problems += [Problem(result=run.hash, what=unreadable(error)) for run in group.runs]
+                continue
             tested = max((total for _, total, _ in test_sides(cohort, group.used)), default=0)
             if group.used and tested < data.test_cycles:
                 candidate.entry.note = f"tested on {tested} of {data.test_cycles} cycles"
+            candidates.append(candidate)
         for one in ensembles:
             if one.stored.protocol == protocol:
-                candidates.append(ensemble_entry(one, kept.results, groups[0].folds if groups else 1, shared))
+                try:
+                    folds = groups[0].folds if groups else 1
+                    candidates.append(ensemble_entry(one, kept.results, folds, shared))
+                except Exception as error:
+                    problems.append(Problem(result=one.stored.hash, what=unreadable(error)))
         if candidates:
             tables.append(make_table(protocol, cohort.metric, candidates, shared, resamples))
-    return Board(id=slug(cohort), data=data, warnings=warnings_of(data), tables=tables)
+        problems += [problem for candidate in candidates for problem in candidate.problems]
+    return Board(id=slug(cohort), data=data, warnings=warnings_of(data), tables=tables), problems
 
 
 def _champions(history: Mapping[str, Sequence[Promotion]], boards: Sequence[Board]) -> list[ChampionChange]:

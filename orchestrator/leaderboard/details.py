@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -20,6 +21,7 @@ from orchestrator.leaderboard.breakdowns import UNKNOWN, age_group, breakdowns
 from orchestrator.leaderboard.calibration import reliability
 from orchestrator.leaderboard.ensembles import read_folds
 from orchestrator.leaderboard.entries import cycles_of
+from orchestrator.leaderboard.reading import unreadable
 from orchestrator.leaderboard.schema import (
     Board,
     BoardDetail,
@@ -27,10 +29,11 @@ from orchestrator.leaderboard.schema import (
     Entry,
     EntryDetail,
     Leaderboard,
+    Problem,
     Table,
     WorstError,
 )
-from orchestrator.leaderboard.tallies import Predictions, read_predictions, tally
+from orchestrator.leaderboard.tallies import BROKEN, Predictions, read_predictions, tally
 from workers.ensembles import EnsembleResult, EnsembleStore
 from workers.evaluation import softmax
 from workers.results import FoldResult, ResultStore
@@ -65,6 +68,7 @@ class Details:
         self._result = functools.lru_cache(REMEMBERED)(self._read_result)
         self._predictions = functools.lru_cache(REMEMBERED)(lambda name: read_predictions(results, name))
         self._corpus = functools.cache(self._read_corpus)
+        self.problems: list[Problem] = []
         self._attributes: dict[tuple[str, str], dict[str, np.ndarray]] = {}
 
     def digest(self, entry: Entry) -> str:
@@ -95,25 +99,38 @@ class Details:
             yield self.entry(entry)
 
     def entry(self, entry: Entry) -> EntryDetail:
-        """The document of one entry; without what needs predictions where they cannot be read.
+        """The document of one entry, without what cannot be made: then `problems` names what it lacks, and why.
 
-        Raises:
-            UserError: one of its results is not there any more.
+        Such a document has a digest of its own, so that the next build makes it again.
         """
         board, table = self._places[entry.id]
-        if entry.kind == "ensemble":
-            config, curves = self._ensemble(entry).model_dump(include={"method", "settings", "members"}), []
-        else:
-            runs = self._runs(entry)
-            config, curves = runs[0].config, [_curve(run, table) for run in runs]
-        document = EntryDetail(id=entry.id, digest=self.digest(entry), config=config, curves=curves)
-        if entry.numbers is not None:
-            try:
-                seeds = self._seeds(entry, table.protocol)
-            except UserError:
-                return document
-            self._fill(document, seeds, board)
+        document = EntryDetail(id=entry.id, digest=self.digest(entry), config={}, curves=[])
+        try:
+            if entry.kind == "ensemble":
+                document.config = self._ensemble(entry).model_dump(include={"method", "settings", "members"})
+            else:
+                runs = self._runs(entry)
+                document.config = runs[0].config
+                document.curves = [curve for run in runs if (curve := self._curve(run, table))]
+            if entry.numbers is not None:
+                self._fill(document, self._seeds(entry, table.protocol), board)
+        except UserError as error:
+            self._lacks(entry, document, error.what)
+        except Exception as error:  # one entry, whatever is in its results, costs itself alone
+            self._lacks(entry, document, unreadable(error))
         return document
+
+    def _curve(self, run: FoldResult, table: Table) -> Curve | None:
+        """How a training went; None where its epochs are not what a training writes."""
+        try:
+            return _curve(run, table)
+        except (AttributeError, TypeError, ValueError) as error:
+            self.problems.append(Problem(result=run.hash, what=f"its epochs cannot be read ({type(error).__name__})"))
+            return None
+
+    def _lacks(self, entry: Entry, document: EntryDetail, why: str) -> None:
+        document.digest = f"incomplete {document.digest}"
+        self.problems.append(Problem(result=entry.id, what=f"the entry's page is not whole: {why}"))
 
     def board(self, board: Board) -> BoardDetail | None:
         """The cycles of a board's ranked entries; None where nothing is ranked, or it cannot be read any more."""
@@ -121,7 +138,7 @@ class Details:
             for entry in table.entries:
                 try:
                     folds = self._seeds(entry, table.protocol)[0]
-                except UserError:
+                except (UserError, *BROKEN):
                     continue
                 return BoardDetail(
                     id=board.id,
@@ -171,7 +188,7 @@ class Details:
         try:
             content = FeatureStore.open(self._store).storage.read(f"{dataset}/cycles.parquet")
             return hashlib.sha256(content).hexdigest()[:16], pq.read_table(io.BytesIO(content))
-        except (UserError, OSError, pa.ArrowException):
+        except (UserError, *BROKEN):
             return "", None
 
     def _of_cycles(self, dataset: str, folds: Sequence[Predictions], cycles_hash: str) -> dict[str, np.ndarray]:
@@ -181,7 +198,8 @@ class Details:
             table = self._corpus(dataset)[1]
             if table is not None:
                 wanted = np.concatenate([fold.cycle_ids for fold in folds])
-                found |= _located(table, wanted.tolist())
+                with contextlib.suppress(*BROKEN):  # a store's table of another kind: these breakdowns are absent
+                    found |= _located(table, wanted.tolist())
             known = {name: values for name, values in found.items() if set(values.tolist()) - {UNKNOWN, ""}}
             self._attributes[dataset, cycles_hash] = known
         return self._attributes[dataset, cycles_hash]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.errors import UserError
@@ -16,7 +15,6 @@ from feature_store.metrics import LABELS
 from orchestrator.leaderboard.entries import (
     Candidate,
     Contradicted,
-    Group,
     check_score,
     cost_of,
     cycle_weighted,
@@ -28,11 +26,14 @@ from orchestrator.leaderboard.entries import (
     score_without,
     seed_row,
 )
+from orchestrator.leaderboard.groups import Group
 from orchestrator.leaderboard.labels import describe_model, pretraining
 from orchestrator.leaderboard.runs import Cohort, Run
 from orchestrator.leaderboard.schema import Entry, Member, Model, Numbers, Objective, Problem
-from orchestrator.leaderboard.tallies import Predictions, Tally, of_table, tally
+from orchestrator.leaderboard.soundness import finite
+from orchestrator.leaderboard.tallies import BROKEN, Predictions, Tally, of_table, tally
 from workers.ensembles import EnsembleResult, EnsembleStore
+from workers.ensembles.record import ensemble_hash
 from workers.results import PREDICTIONS, ResultStore
 
 METHODS = {
@@ -77,10 +78,13 @@ def read_ensembles(results: ResultStore, runs: Iterable[Run]) -> tuple[list[Ense
     for name in store.hashes():
         try:
             stored = store.get(name)
-        except UserError as error:
-            problems.append(Problem(result=name, what=error.what))
+        except (UserError, OSError) as error:
+            problems.append(Problem(result=name, what=getattr(error, "what", f"cannot be read: {error}")))
             continue
         if stored is None:
+            continue
+        if fault := _fault_of(name, stored):
+            problems.append(Problem(result=name, what=fault))
             continue
         lost = [member.hash for member in stored.members if member.hash not in by_hash]
         if lost:
@@ -92,6 +96,17 @@ def read_ensembles(results: ResultStore, runs: Iterable[Run]) -> tuple[list[Ense
             members.setdefault(member.config_hash, []).append(by_hash[member.hash])
         found.append(Ensemble(stored, members))
     return found, problems
+
+
+def _fault_of(name: str, stored: EnsembleResult) -> str | None:
+    """What is wrong with an ensemble, as far as its record shows it; None where nothing is."""
+    hashes = [member.hash for member in stored.members]
+    key = ensemble_hash(hashes, stored.method, stored.settings, stored.protocol, stored.metric)
+    if stored.hash != name or key != name:
+        return f"an ensemble whose hash is not that of its name: its members make it {key[:12]}"
+    if not stored.members or not stored.folds:
+        return "an ensemble without members or folds"
+    return None if finite(stored) else "an ensemble with a number that is not finite"
 
 
 def ensemble_entry(ensemble: Ensemble, results: ResultStore, folds: int, shared: Sequence[str] = ()) -> Candidate:
@@ -168,7 +183,7 @@ def read_folds(store: EnsembleStore, stored: EnsembleResult) -> list[Predictions
     try:
         table = store.predictions(stored.hash)
         return [of_table(table.filter(pc.equal(table["fold"], fold.fold))) for fold in stored.folds]
-    except (pa.ArrowException, KeyError, ValueError) as error:
+    except BROKEN as error:
         what = f"{PREDICTIONS} of ensemble {stored.hash} cannot be read: {error}"
         raise UserError(what, hint="delete its folder and run `lungtune ensemble` again") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,62 +11,21 @@ from typing import Any
 import numpy as np
 
 from feature_store.errors import UserError
-from feature_store.metrics import LABELS, USUAL, Metric
+from feature_store.metrics import LABELS, Metric
 from orchestrator.leaderboard import statistics
 from orchestrator.leaderboard.calibration import calibration_error
+from orchestrator.leaderboard.groups import Group
 from orchestrator.leaderboard.kept import Kept
 from orchestrator.leaderboard.labels import describe_model, describe_objective, pretraining
 from orchestrator.leaderboard.runs import Run
-from orchestrator.leaderboard.schema import Cost, Entry, Estimate, Numbers, Origin, Registered, SeedRow
+from orchestrator.leaderboard.schema import Cost, Entry, Estimate, Numbers, Origin, Problem, Registered, SeedRow
+from orchestrator.leaderboard.soundness import numbers_fault
 from orchestrator.leaderboard.statistics import PatientHits
 from orchestrator.leaderboard.tallies import Tally
 from workers.evaluation import Metrics
 
 CPU = "cpu"  # how a result names the device that is no GPU
 TOLERANCE = 0.01  # percent points between a stored Score and that of the stored predictions
-
-
-class Group:
-    """The fold runs of one config on one cohort under one protocol.
-
-    Attributes:
-        runs: sorted by seed and fold.
-        metric: what they are ranked by.
-        folds: how many folds the split has.
-        complete: seed -> its runs, in the order of the folds, for the seeds that have them all.
-    """
-
-    def __init__(self, runs: Sequence[Run], protocol: str, folds: int) -> None:
-        self.runs = sorted(runs, key=lambda run: (run.key.seed, run.key.fold, run.hash))
-        self.protocol, self.folds = protocol, folds
-        self.metric = self.runs[0].cohort.metric
-        by_seed: dict[int, list[Run]] = {}
-        for run in self.runs:
-            by_seed.setdefault(run.key.seed, []).append(run)
-        self.folds_done = min(len(of_seed) for of_seed in by_seed.values())
-        self.complete = {seed: of_seed for seed, of_seed in by_seed.items() if len(of_seed) == folds}
-        self.begun = sorted(by_seed)
-
-    @property
-    def id(self) -> str:
-        """Stable name: what the runs share."""
-        key = self.runs[0].key
-        parts = [key.semantics, key.config_hash, key.data_hash, key.split, key.split_hash, self.protocol]
-        if self.metric != USUAL:
-            parts.append(self.metric)
-        return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:12]
-
-    @property
-    def used(self) -> list[Run]:
-        """The runs behind the numbers."""
-        return [run for runs in self.complete.values() for run in runs]
-
-    def test(self, run: Run) -> Metrics:
-        return run.protocols[self.protocol].test
-
-    def tests(self) -> list[list[Metrics]]:
-        """Metrics of the test sides, ``[seeds][folds]``, of the seeds that are complete."""
-        return [[self.test(run) for run in runs] for runs in self.complete.values()]
 
 
 class Contradicted(UserError):
@@ -80,11 +40,13 @@ class Candidate:
         entry: its `note` says why it must not be ranked, if so.
         config: what was trained.
         folds: hits of all seeds together, a fold each; empty where the entry has no numbers.
+        problems: its fold runs that are left out, and why.
     """
 
     entry: Entry
     config: Mapping[str, Any]
     folds: list[PatientHits] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
 
 
 def make_entry(
@@ -98,17 +60,18 @@ def make_entry(
         registered: models by config hash.
         shared: patients on both sides of the split.
     """
-    first, used = group.runs[0], group.used
-    note = None if used else f"{group.folds_done} of {group.folds} folds done"
+    first, problems = group.runs[0], []
+    note = None if group.used else f"{group.folds_done} of {group.folds} folds done"
     numbers, tallies, contradicted = None, {}, False
-    if used:
+    if group.used:
         try:
-            tallies = _tallies(group, kept)
+            tallies, problems = _tallies(group, kept)
             numbers = numbers_of(group.tests(), list(tallies.values()), group.metric)
         except UserError as error:
             note, tallies, contradicted = error.what, {}, isinstance(error, Contradicted)
         except ValueError as error:
             note, tallies = str(error), {}
+    used = group.used
     if numbers is not None and note is None:
         note = defect(first.compat, numbers, group.metric)
     confusion = np.sum([group.test(run).confusion for run in used or group.runs], axis=0)
@@ -144,7 +107,8 @@ def make_entry(
         registered=_registered(registered.get(first.key.config_hash), first.key.data_hash),
     )
     of_seeds = [[one.hits for one in tally] for tally in tallies.values()]
-    return Candidate(entry, first.config, [statistics.over_seeds(fold) for fold in zip(*of_seeds, strict=True)])
+    folds = [statistics.over_seeds(fold) for fold in zip(*of_seeds, strict=True)]
+    return Candidate(entry, first.config, folds, problems)
 
 
 def defect(compat: Sequence[str], numbers: Numbers, metric: Metric) -> str | None:
@@ -165,30 +129,54 @@ def cycles_of(folds: Sequence[Tally]) -> str:
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:16]
 
 
-def _tallies(group: Group, kept: Kept) -> dict[int, list[Tally]]:
-    """Seed -> condensed predictions, a fold each, each checked against its stored metrics.
+def _tallies(group: Group, kept: Kept) -> tuple[dict[int, list[Tally]], list[Problem]]:
+    """Seed -> condensed predictions, a fold each, each checked against its stored metrics; and what is left out.
+
+    A seed whose predictions cannot be used, or that was tested on other cycles or patients than most seeds, is taken
+    out of the group, as one that lacks a fold is.
 
     Raises:
-        UserError: predictions are missing.
-        Contradicted: they do not give the stored value.
-        ValueError: the seeds were tested on different cycles.
+        UserError: no seed's predictions can be used.
+        Contradicted: they do not give a stored value. A seed cannot be dropped by tampering with it.
+        ValueError: the seeds were tested on different cycles, and no side is that of most.
     """
     found: dict[int, list[Tally]] = {}
+    lost: dict[int, UserError] = {}
     for seed, runs in group.complete.items():
-        found[seed] = [kept.tally(run.hash, group.protocol) for run in runs]
+        try:
+            found[seed] = [kept.tally(run.hash, group.protocol) for run in runs]
+        except UserError as error:
+            lost[seed] = error
+            continue
         for run, one in zip(runs, found[seed], strict=True):
             check_score(group.test(run), one, f"result {run.hash[:12]}")
-    if len({cycles_of(folds) for folds in found.values()}) > 1:
-        raise ValueError("the seeds were tested on different cycles")
-    return found
+    if not found:
+        raise next(iter(lost.values()))
+    (usual, count), *others = Counter(map(cycles_of, found.values())).most_common()
+    if others and 2 * count <= len(found):
+        raise ValueError("the seeds were tested on different cycles or patients")
+    other = {seed for seed, folds in found.items() if cycles_of(folds) != usual}
+    why = {seed: error.what for seed, error in lost.items()}
+    why |= dict.fromkeys(other, "was tested on other cycles or patients than most seeds of its config")
+    problems = [Problem(result=run.hash, what=why[seed]) for seed in why for run in group.complete[seed]]
+    for seed in why:
+        group.leave_out(seed)
+    return {seed: folds for seed, folds in found.items() if seed not in other}, problems
 
 
 def check_score(test: Metrics, one: Tally, of: str) -> None:
-    """Raises `Contradicted` where the stored value of the metric is not that of the stored predictions."""
+    """Check a test side's stored numbers.
+
+    Raises:
+        Contradicted: the value of the metric is not that of the stored predictions, or another number is not that of
+            the stored confusion matrix.
+    """
     metric, found = one.hits.metric, one.hits.score
     stored = test.value(metric)
-    if abs(found - stored) > TOLERANCE:
+    if not abs(found - stored) <= TOLERANCE:
         raise Contradicted(f"stored {LABELS[metric]} {stored:.2f} of {of} is {found:.2f} by its predictions")
+    if fault := numbers_fault(test):
+        raise Contradicted(f"{fault} in {of}")
 
 
 def numbers_of(tests: Sequence[Sequence[Metrics]], tallies: Sequence[Sequence[Tally]], metric: Metric) -> Numbers:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import shutil
 import tempfile
 import time
@@ -21,9 +20,8 @@ from typing import Any
 
 from feature_store.errors import UserError
 from feature_store.storage import LocalStorage, Storage, open_storage
+from orchestrator.leaderboard.index import INDEX, index_text, leaves, plain_size, read_index
 
-INDEX = "site.json"
-VERSION = 1
 STAGE = ".build-"  # folder of a build under way
 ABANDONED = 86_400.0  # seconds after which it must be what a killed build left
 WRITERS = 8
@@ -44,7 +42,7 @@ class SiteFolder:
         self.out = str(out)
         with _explained(self.out):
             self.storage: Storage = open_storage(self.out)
-            self.before = _read_index(self.storage)
+            self.before = read_index(self.storage)
             self.after: dict[str, list[Any]] = {}
             self.staged: list[str] = []
             self.stage = self._stage()
@@ -54,8 +52,9 @@ class SiteFolder:
         if not isinstance(self.storage, LocalStorage):
             return Path(tempfile.mkdtemp(prefix="lungtune-board-"))
         for left in self.storage.root.glob(f"{STAGE}*"):
-            if time.time() - left.stat().st_mtime > ABANDONED:
-                shutil.rmtree(left, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):  # another build has cleared it away
+                if time.time() - left.stat().st_mtime > ABANDONED:
+                    shutil.rmtree(left, ignore_errors=True)
         stage = self.storage.root / f"{STAGE}{uuid.uuid4().hex[:12]}"
         stage.mkdir(parents=True)
         return stage
@@ -101,11 +100,7 @@ class SiteFolder:
 
     def _lies(self, name: str, size: int) -> bool:
         """Whether the file is there, whole. On S3 a file is put whole or not at all."""
-        path = self.storage.local_path(name)
-        try:
-            return path is None or path.stat().st_size == size
-        except OSError:
-            return False
+        return self.storage.local_path(name) is None or plain_size(self.storage, name) == size
 
     def uri(self, name: str) -> str:
         """Where a file lies."""
@@ -126,33 +121,27 @@ class SiteFolder:
 
     def _publish(self) -> None:
         """Put the build in place: what pages need, then the pages in the order given, then away with what is stale."""
-        index = {"version": VERSION, "files": dict(sorted(self.after.items()))}
         remote = not isinstance(self.storage, LocalStorage)
         with ThreadPoolExecutor(WRITERS if remote else 1) as pool:
             list(pool.map(self._place, [name for name in self.staged if "/" in name]))
         for name in self.staged:
             if "/" not in name:
                 self._place(name)
-        self.storage.write(INDEX, (json.dumps(index, separators=(",", ":")) + "\n").encode())
+        self.storage.write(INDEX, index_text(self.after))
         for name in self.before.keys() - self.after.keys():
-            self.storage.delete(name)
+            if remote or plain_size(self.storage, name) is not None:
+                self.storage.delete(name)
 
     def _place(self, name: str) -> None:
         path = self.storage.local_path(name)
         if path is None:
             self.storage.write(name, (self.stage / name).read_bytes())
             return
+        if leaves(self.storage, name):
+            hint = "put the files of the board into a folder of their own, without links in it"
+            raise UserError("a link in the board's folder leads out of it", where=str(path.parent), hint=hint)
         path.parent.mkdir(parents=True, exist_ok=True)
         (self.stage / name).replace(path)
-
-
-def _read_index(storage: Storage) -> dict[str, list[Any]]:
-    """What the last build put here; nothing where there was none, or another version of it."""
-    try:
-        content = json.loads(storage.read(INDEX))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return dict(content["files"]) if content.get("version") == VERSION else {}
 
 
 @contextlib.contextmanager

@@ -20,13 +20,12 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from feature_store.errors import UserError
-from feature_store.metrics import Metric
 from feature_store.storage import LocalStorage
-from orchestrator.leaderboard.tallies import Tally, read_predictions, tally
-from workers.results import RESULT, FoldResult, ResultStore
+from orchestrator.leaderboard.tallies import Tally, check_side, read_predictions, tally
+from workers.results import PREDICTIONS, RESULT, DataSummary, FoldResult, ResultStore
 
 READERS = 8
-VERSION = 3  # of what is kept: another one is read anew
+VERSION = 4  # of what is kept: another one is read anew
 COLUMNS = ("name", "stamp", "result", "tallies")
 
 
@@ -54,7 +53,7 @@ class Kept:
         self._file = f"{place}.parquet"
         self._known = self._load()
         self._items: dict[str, _Item] = {}
-        self._metrics: dict[str, Metric] = {}
+        self._data: dict[str, DataSummary] = {}
         self._tallies: dict[str, dict[str, Tally]] = {}
         self._failed: dict[str, UserError] = {}
         self._patients: dict[tuple[str, ...], tuple[str, ...]] = {}
@@ -70,13 +69,13 @@ class Kept:
         if item is not None and item.stamp == stamp:
             with contextlib.suppress(ValidationError):  # kept by another version: read anew
                 found = FoldResult.model_validate_json(item.result)
-                self._items[name], self._metrics[name] = item, found.data.metric
+                self._items[name], self._data[name] = item, found.data
                 return found
         result = self.results.get(name)
         if result is None:
             return None
         result = result.model_copy(update={"epochs": []})
-        self._metrics[name] = result.data.metric
+        self._data[name] = result.data
         if self._storage:
             self._items[name] = _Item(stamp, result.model_dump_json(by_alias=True))
             self._changed = True
@@ -90,6 +89,9 @@ class Kept:
                 return name, self._read_tallies(name)
             except UserError as error:
                 return name, error
+            except Exception as error:  # one result, whatever is in it, costs itself alone
+                what = f"{PREDICTIONS} of result {name} cannot be used ({type(error).__name__}: {error})"
+                return name, UserError(what)
 
         wanted = sorted(set(names) - self._tallies.keys() - self._failed.keys())
         with ThreadPoolExecutor(READERS) as pool:
@@ -114,6 +116,11 @@ class Kept:
             raise UserError(f"result {name} has no predictions under protocol '{protocol}'")
         return found
 
+    @property
+    def failed(self) -> dict[str, UserError]:
+        """The results whose predictions were asked for and cannot be used."""
+        return self._failed
+
     def save(self) -> None:
         """Keep what was read; a folder that cannot be written costs the next build its time, nothing else."""
         if not self._storage or not self._changed:
@@ -133,12 +140,12 @@ class Kept:
     def _read_tallies(self, name: str) -> dict[str, Tally]:
         item = self._items.get(name)
         if item is not None and item.tallies is not None:
-            with contextlib.suppress(KeyError, TypeError, ValueError):  # kept by another version: read anew
+            with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):  # of another version: read anew
                 return {protocol: Tally.of_dict(content) for protocol, content in json.loads(item.tallies).items()}
-        found = {
-            protocol: tally(rows, self._metrics[name])
-            for protocol, rows in read_predictions(self.results, name).items()
-        }
+        data, found = self._data[name], {}
+        for protocol, rows in read_predictions(self.results, name).items():
+            check_side(rows, data, f"result {name[:12]}")
+            found[protocol] = tally(rows, data.metric)
         if item is not None:
             item.tallies = json.dumps({protocol: one.to_dict() for protocol, one in found.items()})
             self._changed = True
@@ -163,12 +170,14 @@ class Kept:
         return {name: _Item(*rest) for name, *rest in zip(*columns, strict=True)}
 
     def _stamp(self, name: str) -> str:
-        """Time and size of a result's file in a folder; empty on S3, where a result is put once and not replaced."""
-        path = self.results.storage.local_path(f"{name[:2]}/{name}/{RESULT}") if self._storage else None
-        if path is None:
-            return ""
-        try:
-            found = path.stat()
-        except OSError:
-            return "absent"
-        return f"{found.st_mtime_ns}-{found.st_size}"
+        """Times and sizes of a result's files in a folder; empty on S3, where a result is put once and not replaced."""
+        folder = self.results.storage.local_path(f"{name[:2]}/{name}") if self._storage else None
+        return "" if folder is None else " ".join(_stamp_of(folder / file) for file in (RESULT, PREDICTIONS))
+
+
+def _stamp_of(path: Path) -> str:
+    try:
+        found = path.stat()
+    except OSError:
+        return "absent"
+    return f"{found.st_mtime_ns}-{found.st_size}"

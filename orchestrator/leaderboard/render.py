@@ -36,7 +36,7 @@ def write(
     Args:
         leaderboard: what to write.
         out: a folder, made if need be, or ``s3://bucket/prefix``.
-        details: what only an entry's own page shows.
+        details: what only an entry's own page shows; what it finds damaged is added to the leaderboard's problems.
         spectrograms: pictures of the worst errors; none if not given.
         runs: addresses of MLflow runs by config hash.
         progress: is told what is being done.
@@ -55,6 +55,7 @@ def write(
         writer.write_entries(leaderboard, progress)
         for board in leaderboard.boards:
             writer.write_cycles(board)
+        leaderboard.problems.extend(details.problems)
         progress("tables")
         folder.put(SCHEMA, to_schema())
         folder.put(JSON, to_json(leaderboard))
@@ -105,11 +106,17 @@ class _EntryWriter:
             board, table, entry, made_of = wanted.pop(detail.id)
             config = pages.config_text(detail.config) if entry.kind == "model" else ""
             self._write_data(detail, config)
+            made_of = made_of if detail.digest == self.details.digest(entry) else detail.digest  # else made anew
             self._write_page(board, table, entry, detail, config, made_of)
             progress(f"{total - len(wanted):,} of {total:,} new pages")
         for board, table, entry, made_of in wanted.values():
-            detail = EntryDetail.model_validate_json(self.folder.read(f"entries/{entry.id}.json"))
-            config = self.folder.read(f"entries/{entry.id}.yaml").decode() if entry.kind == "model" else ""
+            try:
+                detail = EntryDetail.model_validate_json(self.folder.read(f"entries/{entry.id}.json"))
+                config = self.folder.read(f"entries/{entry.id}.yaml").decode() if entry.kind == "model" else ""
+            except (OSError, ValueError):  # what lies in the folder was damaged: make it anew
+                detail = self.details.entry(entry)
+                config = pages.config_text(detail.config) if entry.kind == "model" else ""
+                self._write_data(detail, config)
             self._write_page(board, table, entry, detail, config, made_of)
 
     def _made_of(self, board: Board, table: Table, entry: Entry, digest: str) -> str:

@@ -1,17 +1,15 @@
-"""Fold runs as the leaderboard needs them: read once from the result store, small enough for tens of thousands."""
+"""Fold runs as the leaderboard needs them: small enough for tens of thousands."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import dataclasses
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import Any
 
-from feature_store.errors import UserError
 from feature_store.metrics import Metric
-from orchestrator.leaderboard.kept import READERS, Kept
-from orchestrator.leaderboard.labels import describe_model, describe_objective
-from orchestrator.leaderboard.schema import Problem
-from workers.results import FoldKey, FoldResult, ProtocolResult, Provenance, ResultStore
+from workers.results import FoldKey, FoldResult, ProtocolResult, Provenance
 
 NUMBERS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
 
@@ -29,6 +27,11 @@ class Cohort:
     recordings: int
     recordings_listed: int
     metric: Metric
+
+    @property
+    def digest(self) -> str:
+        """64 hex digits over every field."""
+        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
 
     @property
     def inner(self) -> bool:
@@ -96,7 +99,7 @@ class Run:
             hash=result.hash,
             key=result.key,
             cohort=shared.setdefault(cohort, cohort),
-            config=shared.setdefault(result.key.config_hash, result.config),
+            config=shared.setdefault(json.dumps(result.config, sort_keys=True), result.config),
             protocols=result.protocols,
             test_cycles=data.test,
             test_patients=data.test_patients,
@@ -111,32 +114,3 @@ class Run:
             test_reads=result.test_reads,
             compat=tuple(result.compat),
         )
-
-
-def read_runs(results: ResultStore, kept: Kept) -> tuple[list[Run], list[Problem]]:
-    """Every fold run, in the order of their hashes, and the results that could not be read.
-
-    Args:
-        results: the result store.
-        kept: what earlier builds have read; what is new is added.
-    """
-    shared: dict[Any, Any] = {}
-
-    def read(name: str) -> Run | Problem | None:
-        try:
-            result = kept.result(name)
-        except UserError as error:
-            return Problem(result=name, what=error.what)
-        if result is None:
-            return None
-        try:
-            run = Run.of(result, shared)
-            describe_model(run.config, run.parameters)
-            describe_objective(run.config)
-        except (KeyError, TypeError, ValueError) as error:
-            return Problem(result=name, what=f"its config is not of this version ({type(error).__name__}: {error})")
-        return run
-
-    with ThreadPoolExecutor(READERS) as pool:
-        found = list(pool.map(read, results.hashes()))
-    return [run for run in found if isinstance(run, Run)], [item for item in found if isinstance(item, Problem)]

@@ -130,8 +130,8 @@ def champion_history(settings: Settings, warn: Say = lambda message: None) -> di
         for name in sorted({version.name for version in registry.versions()}):
             try:
                 found[name] = registry.history(name)
-            except (KeyError, ValueError) as error:  # registered by another hand than lungtune's
-                warn(f"the history of model '{name}' cannot be read: {error!r}")
+            except UserError as error:  # registered by another hand than lungtune's
+                warn(f"the history of model '{name}' cannot be read: {error.__cause__!r}")
     except (*LOST, SQLAlchemyError, UserError) as error:
         warn(f"the history of the champions cannot be read: {str(error).splitlines()[0]}")
     return found

@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from feature_store.metrics import LABELS, MEANINGS, USUAL, Metric
+from orchestrator.csv_cells import cell
 from orchestrator.leaderboard.figures import short_count
 from orchestrator.leaderboard.labels import settings
 from orchestrator.leaderboard.measures import has_rates, heading, mean_of, measures, metrics
 from orchestrator.leaderboard.schema import Board, Entry, Estimate, Leaderboard, SearchRow, SearchTable, Table
+from orchestrator.markdown import code, row, text
 
 PROTOCOL_NAMES = {
     "validation": "Epoch chosen on held-out patients",
@@ -125,7 +127,7 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return f"{value:.4f}" if isinstance(value, float) else str(cell(value))
 
 
 def to_markdown(leaderboard: Leaderboard) -> str:
@@ -141,7 +143,7 @@ def to_markdown(leaderboard: Leaderboard) -> str:
         "",
     ]
     for board in leaderboard.boards:
-        lines += [f"## {title(board.data)}", "", *(f"> **{warning}**\n" for warning in board.warnings)]
+        lines += [f"## {text(title(board.data))}", "", *(f"> **{text(warning)}**\n" for warning in board.warnings)]
         for table in board.tables:
             lines += [f"### {PROTOCOL_NAMES[table.protocol]}", "", PROTOCOL_NOTES[table.protocol], ""]
             lines += [*_ranked(table, board.data.classes), *_incomplete(table.incomplete)]
@@ -150,7 +152,7 @@ def to_markdown(leaderboard: Leaderboard) -> str:
     if not leaderboard.boards and not leaderboard.search:
         lines += ["No results yet. `lungtune demo` or `lungtune sweep SPACE.yaml` makes some.", ""]
     if leaderboard.problems:
-        lines += ["## Left out", "", *(f"- `{p.result}`: {_plain(p.what)}" for p in leaderboard.problems), ""]
+        lines += ["## Left out", "", *(f"- {code(p.result)}: {text(p.what)}" for p in leaderboard.problems), ""]
     return "\n".join(lines)
 
 
@@ -167,7 +169,14 @@ def _defined(leaderboard: Leaderboard) -> str:
 
 def _ranked(table: Table, classes: Sequence[str]) -> Iterator[str]:
     beside = measures(table.metric, classes)
-    head = ["Rank", "Group", "Model", "Objective", f"{heading(table.metric)} [95 %]", *(one.name for one in beside)]
+    head = [
+        "Rank",
+        "Group",
+        "Model",
+        "Objective",
+        f"{heading(table.metric)} [95 %]",
+        *(text(one.name) for one in beside),
+    ]
     pooled = any(entry.folds > 1 for entry in table.entries)
     shared = any(entry.without_shared for entry in table.entries)
     head += ["Pooled", "By cycles"] if pooled else []
@@ -177,24 +186,24 @@ def _ranked(table: Table, classes: Sequence[str]) -> Iterator[str]:
     for entry in table.entries:
         numbers = entry.numbers
         assert numbers is not None
-        name = entry.model.label + (f" **{badge(entry)}**" if entry.registered else "")
+        name = text(entry.model.label) + (f" **{text(badge(entry))}**" if entry.registered else "")
         rows.append(
             [
                 f"{entry.rank}{_ranks(entry)}",
                 f"{entry.group}{'=' if entry.tied_with else ''}",
                 name,
-                " ".join([entry.objective.label, *settings(entry)]),
+                text(" ".join([entry.objective.label, *settings(entry)])),
                 f"**{numbers.score.mean:.1f}** {bracket(numbers.score)}{_deviation(numbers.score)}",
                 *(one.text(entry) for one in beside),
                 *([_one(numbers.pooled_score), _one(entry.cycle_weighted)] if pooled else []),
                 *([_one(entry.without_shared)] if shared else []),
                 _one(numbers.ece),
                 str(len(entry.seeds)),
-                ", ".join([entry.pretraining or "none", *(f"+ {name}" for name in entry.extra_data)]),
+                text(", ".join([entry.pretraining or "none", *(f"+ {name}" for name in entry.extra_data)])),
                 short_count(entry.model.parameters),
                 f"{entry.cost.train_minutes:.1f}",
                 "yes" if entry.test_watched else "no",
-                f"`{entry.config_hash[:8]}`",
+                code(entry.config_hash[:8]),
             ]
         )
     return _table(head, rows)
@@ -204,29 +213,30 @@ def _incomplete(entries: Sequence[Entry]) -> Iterator[str]:
     if entries:
         yield from ("Not ranked:", "")
         for entry in entries:
-            yield f"- {entry.model.label}, {entry.objective.label}, `{entry.config_hash[:8]}`: {_plain(entry.note)}"
+            named = text(f"{entry.model.label}, {entry.objective.label}")
+            yield f"- {named}, {code(entry.config_hash[:8])}: {text(entry.note or '')}"
         yield ""
 
 
 def _search(table: SearchTable) -> Iterator[str]:
-    yield from (f"## Search: {title(table.data)}", "", *(f"> **{warning}**\n" for warning in table.warnings))
+    yield from (f"## Search: {text(title(table.data))}", "", *(f"> **{text(one)}**\n" for one in table.warnings))
     yield f"{PROTOCOL_NAMES[table.protocol]}. {table.complete} of {table.trials} trials have all their folds. "
     yield from ("Cross-validation inside the training side; never ranked with the boards above.", "")
     rates = ["Sp", "Se"] if has_rates(table.metric) else []
     head = ["Model", "Objective", f"Mean {LABELS[table.metric]}", "Pooled", *rates, "Folds", "Parameters", "Config"]
-    yield from _table(head, [_search_cells(row, table.metric) for row in table.rows])
+    yield from _table(head, [_search_cells(trial, table.metric) for trial in table.rows])
 
 
-def _search_cells(row: SearchRow, metric: Metric) -> list[str]:
+def _search_cells(trial: SearchRow, metric: Metric) -> list[str]:
     return [
-        row.model.label,
-        " ".join([row.objective.label, *settings(row)]),
-        f"**{row.score:.1f}**" + (f" ± {row.score_sd:.1f}" if row.score_sd is not None else ""),
-        f"{row.pooled_score:.1f}" if row.pooled_score is not None else "",
-        *([f"{row.specificity:.1f}", f"{row.sensitivity:.1f}"] if has_rates(metric) else []),
-        f"{row.folds_done}/{row.folds}",
-        short_count(row.model.parameters),
-        f"`{row.config_hash[:8]}`",
+        text(trial.model.label),
+        text(" ".join([trial.objective.label, *settings(trial)])),
+        f"**{trial.score:.1f}**" + (f" ± {trial.score_sd:.1f}" if trial.score_sd is not None else ""),
+        f"{trial.pooled_score:.1f}" if trial.pooled_score is not None else "",
+        *([f"{trial.specificity:.1f}", f"{trial.sensitivity:.1f}"] if has_rates(metric) else []),
+        f"{trial.folds_done}/{trial.folds}",
+        short_count(trial.model.parameters),
+        code(trial.config_hash[:8]),
     ]
 
 
@@ -256,14 +266,8 @@ def _ranks(entry: Entry) -> str:
     return f" ({entry.rank_low} to {entry.rank_high})" if entry.rank_low is not None else ""
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield "| " + " | ".join(head) + " |"
-    yield "| " + " | ".join("---" for _ in head) + " |"
-    for row in rows:
-        yield "| " + " | ".join(_plain(cell) for cell in row) + " |"
+def _table(head: Sequence[str], rows: Sequence[list[str]]) -> Iterator[str]:
+    yield row(list(head))
+    yield row(["---"] * len(head))
+    yield from (row(cells) for cells in rows)
     yield ""
-
-
-def _plain(text: str | None) -> str:
-    """Text that cannot break a Markdown table."""
-    return (text or "").replace("|", "\\|").replace("\n", " ")

@@ -9,7 +9,8 @@ import numpy as np
 from feature_store.errors import UserError
 from orchestrator.leaderboard import statistics
 from orchestrator.leaderboard.cohorts import data_of, grouped, groups_of, slug, warnings_of
-from orchestrator.leaderboard.entries import Group, pooled_score
+from orchestrator.leaderboard.entries import pooled_score
+from orchestrator.leaderboard.groups import Group
 from orchestrator.leaderboard.kept import Kept
 from orchestrator.leaderboard.labels import describe_model, describe_objective
 from orchestrator.leaderboard.runs import Cohort, Run

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlflow.exceptions import MlflowException
+from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from feature_store.errors import UserError
@@ -104,8 +106,15 @@ def _check(
         say(f"running {version} again ({i + 1} of {len(versions)})")
         try:
             passed, detail = registry.policy.verified.judge(registry.verify(version))
+        except (MlflowException, RequestException) as error:
+            warn(f"the registry was lost while {version} was checked: {str(error).splitlines()[0]}")
+            if before and str(version) in before.checked:
+                checked[str(version)] = before.checked[str(version)]
+            continue
         except UserError as error:  # one that cannot be checked keeps no other from being checked
             passed, detail = False, str(error)
+        except Exception as error:  # whatever is in its card, weights or results
+            passed, detail = False, f"cannot be checked ({type(error).__name__}: {error})"
         checked[str(version)] = Checked(passed=bool(passed), detail=detail)
     return {v.name: v.version for v in versions if CHAMPION in v.aliases}, checked
 
@@ -113,8 +122,8 @@ def _check(
 def _failed(settings: Settings, before: Snapshot | None, warn: Say) -> dict[str, str]:
     try:
         return failed_trials(settings)
-    except (UserError, SQLAlchemyError, OSError) as error:
-        warn(f"Optuna's studies cannot be read, so failed trials are not known: {str(error).splitlines()[0]}")
+    except (UserError, SQLAlchemyError, OSError, ValueError, KeyError, TypeError) as error:
+        warn(f"Optuna's studies cannot be read, so failed trials are not known: {(str(error).splitlines() or [''])[0]}")
         return dict(before.failed) if before else {}
 
 

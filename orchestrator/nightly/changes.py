@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from feature_store.metrics import LABELS, USUAL, Metric
+from orchestrator.markdown import text
 from orchestrator.nightly.snapshot import Snapshot, Standing
 
 SHOWN = 50  # lines of one part of the page; the JSON has all
@@ -129,7 +130,8 @@ def page(changes: Changes, warnings: list[str]) -> str:
     lines += [f"Compared with {changes.since}." if changes.since else "The first night: there is none to compare with."]
     lines += ["", f"**{changes.summary[0].upper()}{changes.summary[1:]}.**"]
     lines += _part("What this night had to do without", warnings)
-    lines += _part("Models that fail their check", [f"**{name}**: {why}" for name, why in changes.refused.items()])
+    refused = [f"**{text(name)}**: {text(why)}" for name, why in changes.refused.items()]
+    lines += _part("Models that fail their check", refused, marked=True)
     lines += _part("Models that pass their check again", changes.recovered)
     lines += _part("Entries that contradict their predictions", list(changes.contradicted.values()))
     lines += _part(
@@ -149,11 +151,12 @@ def page(changes: Changes, warnings: list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _part(title: str, rows: list[str]) -> list[str]:
+def _part(title: str, rows: list[str], *, marked: bool = False) -> list[str]:
+    """A part of the page; `marked` rows are Markdown already."""
     if not rows:
         return []
     more = [f"- and {len(rows) - SHOWN} more"] if len(rows) > SHOWN else []
-    return ["", f"## {title}", "", *(f"- {' '.join(row.split())}" for row in rows[:SHOWN]), *more]
+    return ["", f"## {title}", "", *(f"- {row if marked else text(row)}" for row in rows[:SHOWN]), *more]
 
 
 def _line(standing: Standing) -> str:

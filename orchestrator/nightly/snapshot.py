@@ -104,7 +104,7 @@ def latest(storage: Storage) -> Snapshot | None:
     for key in reversed([key for key in storage.list(FOLDER) if key.endswith(f"/{NAME}")]):
         try:
             snapshot = Snapshot.model_validate_json(storage.read(key))
-        except (ValidationError, FileNotFoundError):  # another version's, or just cleared away
+        except (ValidationError, OSError):  # another version's, just cleared away, or not readable
             continue
         if snapshot.schema_version == SCHEMA:
             return snapshot

@@ -168,8 +168,8 @@ def build_board_of(store: ResultStore, entries: list[Entry]) -> list[Entry]:
     """The same entries ranked without the others."""
 
     class Some(ResultStore):
-        def hashes(self) -> list[str]:
-            return sorted(name for entry in entries for name in entry.results)
+        def census(self) -> tuple[list[str], list[str]]:
+            return sorted(name for entry in entries for name in entry.results), []
 
     (board,) = build_board(Some(store.storage), resamples=RESAMPLES).boards
     return table_of(board).entries
