@@ -16,15 +16,30 @@ BLOCK = 1 << 20
 ANEW = "remove it and run the same command again: it is fetched anew"
 
 
-def unpack(archive: Path, into: Path, *, progress: Progress | None = None) -> int:
+def unpack(
+    archive: Path,
+    into: Path,
+    *,
+    most_bytes: int | None = None,
+    most_files: int | None = None,
+    progress: Progress | None = None,
+) -> int:
     """Unpack a zip into the new folder `into`; returns the number of files.
 
     A folder that all files of the archive share is left out of their paths, and so is what macOS adds. The CRC of
     every file is compared. A killed call leaves a hidden folder that the next one removes.
 
+    Args:
+        archive: the zip.
+        into: the folder to make.
+        most_bytes: unpacked, that it can be; of a file no more than it announces is ever unpacked.
+        most_files: as many files as it can hold.
+        progress: called with the folder's name, bytes done and bytes in all.
+
     Raises:
-        UserError: it is not a whole zip, a file in it is damaged, encrypted or a link, a name in it leads out of the
-            folder or is there twice, `into` holds something, or the disk is full. Then `into` is as it was.
+        UserError: it is not a whole zip, it holds more than it can, a file in it is damaged, encrypted or a link, a
+            name in it leads out of the folder or is there twice, `into` holds something, or the disk is full. Then
+            `into` is as it was.
     """
     draft = into.with_name(f".{into.name}-unpacking")
     shutil.rmtree(draft, ignore_errors=True)
@@ -32,6 +47,7 @@ def unpack(archive: Path, into: Path, *, progress: Progress | None = None) -> in
         with zipfile.ZipFile(archive) as opened:
             files = _files(opened, archive)
             total = sum(info.file_size for info in files.values())
+            _check_size(archive, total, len(files), most_bytes, most_files)
             check_space(into.parent, total, f"unpacking {archive.name}")
             done = 0
             for path, info in files.items():
@@ -48,6 +64,16 @@ def unpack(archive: Path, into: Path, *, progress: Progress | None = None) -> in
     with disk_errors(into):
         draft.replace(into)
     return len(files)
+
+
+def _check_size(archive: Path, total: int, files: int, most_bytes: int | None, most_files: int | None) -> None:
+    """Whether it is as large as what it should be: a few kB can unpack to more than any disk holds."""
+    if most_bytes is not None and total > most_bytes:
+        what = f"holds {total:,} bytes, and what it should be has {most_bytes:,} at most; nothing is unpacked"
+        raise UserError(what, where=str(archive), hint=ANEW)
+    if most_files is not None and files > most_files:
+        what = f"holds {files:,} files, and what it should be has {most_files:,} at most; nothing is unpacked"
+        raise UserError(what, where=str(archive), hint=ANEW)
 
 
 def _files(opened: zipfile.ZipFile, archive: Path) -> dict[PurePosixPath, zipfile.ZipInfo]:

@@ -21,6 +21,7 @@ from feature_store.audio import cut_cycles, load_recording, with_copies
 from feature_store.audio_hashes import hash_audio
 from feature_store.datasets.base import Corpus, Problem, Recording
 from feature_store.datasets.contract import splits_of
+from feature_store.disk import disk_errors
 from feature_store.errors import UserError
 from feature_store.features import Spec
 from feature_store.manifest import Manifest, Part, RecordingEntry, recording_key
@@ -32,6 +33,7 @@ from feature_store.store import EVENTS, FeatureStore
 
 RECORDINGS_A_PART = 16
 LOCK = ".build.lock"
+AGAIN = "what was built before is still there: mend it (free some space), and run the same command again"
 Progress = Callable[[int, int], None]
 
 
@@ -73,7 +75,8 @@ def build(
         progress: called with recordings done and in all.
 
     Raises:
-        UserError: nothing can be used, the splits cannot be made, or `strict` and something cannot be used.
+        UserError: nothing can be used, the splits cannot be made, `strict` and something cannot be used, or the store
+            cannot be written (a full disk): it is then as it was before, or as after a kill.
     """
     started = time.perf_counter()
     failed = [problem for problem in corpus.problems if problem.severity == "error"]
@@ -81,7 +84,7 @@ def build(
         raise UserError(failed[0].what, where=failed[0].where, hint=failed[0].hint or None)
     splits = list(splits_of(corpus).values())  # before anything is computed: it may be refused
     folder = f"{corpus.name}/features/{spec.feature_id}"
-    with _lock(store, corpus.name):
+    with _lock(store, corpus.name), _whole(store, corpus.name, folder):
         audio_hashes, unreadable = hash_audio(corpus.recordings)
         failed += unreadable
         if strict and unreadable:
@@ -98,7 +101,6 @@ def build(
         missing = [recording for recording in corpus.recordings if recording.name in wanted.keys() - entries.keys()]
         for part, rows, bad in _compute(missing, spec, store.uri, folder, workers, progress):
             if bad and strict:
-                _sweep(store.storage, corpus.name, folder, old.parts)
                 raise UserError(bad[0].what, where=bad[0].where, hint=bad[0].hint or None)
             failed += bad
             if part is None:
@@ -161,7 +163,13 @@ def _run(
             batch = waiting.pop()
             running[task.remote(batch, spec, uri, folder)] = batch
         finished, _ = ray.wait(list(running), num_returns=1)
-        yield running.pop(finished[0]), ray.get(finished[0])
+        try:
+            result = ray.get(finished[0])
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, UserError):
+                raise error.cause from error
+            raise
+        yield running.pop(finished[0]), result
 
 
 def _compute_part_alone(*arguments: Any) -> Any:
@@ -195,7 +203,9 @@ def compute_part(
     if not blocks:
         return None, rows, failed
     together = np.concatenate(scalars) if scalars else None
-    return write_part(open_storage(uri), folder, ids, np.concatenate(blocks), together), rows, failed
+    with disk_errors(f"{uri}/{folder}", AGAIN):
+        part = write_part(open_storage(uri), folder, ids, np.concatenate(blocks), together)
+    return part, rows, failed
 
 
 def compute_recording(recording: Recording, spec: Spec) -> tuple[np.ndarray, np.ndarray | None]:
@@ -221,11 +231,11 @@ def compute_recording(recording: Recording, spec: Spec) -> tuple[np.ndarray, np.
 
 
 def _previous(store: FeatureStore, dataset: str, spec: Spec) -> Manifest:
-    """The manifest as it stands, or an empty one."""
-    key = f"{dataset}/features/{spec.feature_id}/manifest.json"
-    if store.storage.exists(key):
-        return store.manifest(dataset, spec)
-    return _manifest(spec, [], {})
+    """The manifest as it is, or an empty one. Nothing else is read: what else is damaged is written anew."""
+    try:
+        return store.read_manifest(dataset, spec.feature_id)
+    except FileNotFoundError:
+        return _manifest(spec, [], {})
 
 
 def _live_parts(storage: Storage, folder: str, old: Manifest, live: dict[str, RecordingEntry]) -> list[Part]:
@@ -316,13 +326,31 @@ def _parquet(table: pa.Table) -> bytes:
 
 
 @contextlib.contextmanager
+def _whole(store: FeatureStore, dataset: str, folder: str) -> Iterator[None]:
+    """A build that fails leaves no part that no manifest names: it would keep a full disk full."""
+    try:
+        with disk_errors(store.uri, AGAIN):
+            yield
+    except UserError:
+        with contextlib.suppress(OSError, UserError):
+            try:
+                parts = store.read_manifest(dataset, folder.split("/")[-1]).parts
+            except FileNotFoundError:
+                parts = []
+            _sweep(store.storage, dataset, folder, parts)
+        raise
+
+
+@contextlib.contextmanager
 def _lock(store: FeatureStore, dataset: str) -> Iterator[None]:
     """One build of a dataset at a time where the store is a folder; on S3 the last manifest counts."""
     path = store.storage.local_path(f"{dataset}/{LOCK}")
     if path is None:
         yield
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
+    with disk_errors(path, AGAIN):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("w")
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -10,6 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
+from feature_store.disk import disk_errors
+from feature_store.errors import UserError
+
 SCALARS = ".scalars.npy"
 PARTIAL = ".partial"
 SUFFIXES = (".npy", ".json", SCALARS, PARTIAL)
@@ -39,17 +44,42 @@ def hold(array: Path, lay_out: Callable[[], None]) -> None:
     """Keep an array from being removed for as long as this process lives, and have it laid out if it is not there.
 
     Of several processes one lays it out, and the others wait for it.
+
+    Raises:
+        UserError: the folder cannot be written, or the disk is full.
     """
-    array.parent.mkdir(parents=True, exist_ok=True)
-    if array not in _held:
-        _held[array] = _open(array, "used")
-        fcntl.flock(_held[array], fcntl.LOCK_SH)
-    if not array.exists():
-        with _locked(array, "lock", fcntl.LOCK_EX):
-            if not array.exists():
-                lay_out()
+    with disk_errors(
+        array, "free some space, or name another folder in LUNGTUNE_CACHE, and run the same command again"
+    ):
+        array.parent.mkdir(parents=True, exist_ok=True)
+        if array not in _held:
+            _held[array] = _open(array, "used")
+            fcntl.flock(_held[array], fcntl.LOCK_SH)
+        if not array.exists():
+            with _locked(array, "lock", fcntl.LOCK_EX):
+                if not array.exists():
+                    try:
+                        lay_out()
+                    except (OSError, UserError):  # a half array would keep a full disk full
+                        array.with_suffix(PARTIAL).unlink(missing_ok=True)
+                        raise
     with contextlib.suppress(PermissionError):  # another user's, whose own processes note their use
         os.utime(_held[array])
+
+
+def new_array(path: Path, dtype: str, shape: tuple[int, ...]) -> np.memmap:
+    """An array to be filled, mapped from a file, whose room on the disk is taken at once.
+
+    A mapped file has holes where nothing was written: on a full disk, filling one ends the process by a signal.
+
+    Raises:
+        OSError: the disk has no room for it.
+    """
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, max(1, path.stat().st_size))
+    return array
 
 
 def clean(folder: Path, unused_since: float) -> list[Cached]:

@@ -30,6 +30,10 @@ FILES = {  # what -> file at the site
 }
 NEEDED = ("recordings", "split")  # the rest may be missing at a mirror
 LOCK = ".download.lock"
+MOST = {  # what -> bytes and files that its zip can unpack to
+    "recordings": (5_000_000_000, 2_500),  # 920 recordings of 5.5 hours, at most 44.1 kHz and 32 bits: 3.5 GB
+    "events": (50_000_000, 2_500),  # a short text for each recording
+}
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,8 @@ def download(
 
         def unpacked(what: str, folder: Path) -> Part:
             state = "present" if (root / FILES[what]).exists() else "fetched"
-            unpack(get(what), folder, progress=progress)
+            most_bytes, most_files = MOST[what]
+            unpack(get(what), folder, most_bytes=most_bytes, most_files=most_files, progress=progress)
             return part(what, state, folder)
 
         recordings = _recordings(root)

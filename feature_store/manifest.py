@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from collections import Counter
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 VERSION = 1
 
@@ -15,10 +16,10 @@ class Part(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    file: str
-    rows: int
-    bytes: int
-    sha256: str
+    file: str = Field(pattern=r"^part-[0-9a-f]{16}\.parquet$")
+    rows: int = Field(ge=0)
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class RecordingEntry(BaseModel):
@@ -29,7 +30,7 @@ class RecordingEntry(BaseModel):
     key: str
     audio_hash: str
     part: str
-    rows: int
+    rows: int = Field(ge=0)
 
 
 class Manifest(BaseModel):
@@ -38,12 +39,26 @@ class Manifest(BaseModel):
     version: int = VERSION
     feature_id: str
     spec: dict[str, Any]
-    shape: list[int]
-    dtype: str
-    scalars: int = 0
+    shape: list[PositiveInt] = Field(min_length=1)
+    dtype: Literal["float32", "float16"]
+    scalars: int = Field(default=0, ge=0)
     parts: list[Part]
     recordings: dict[str, RecordingEntry]
     created: str
+
+    @model_validator(mode="after")
+    def _parts_hold_the_recordings(self) -> Manifest:
+        """Every part has as many rows as its recordings have together, and there is no other part."""
+        rows: Counter[str] = Counter()
+        for entry in self.recordings.values():
+            rows[entry.part] += entry.rows
+        named = {part.file: part.rows for part in self.parts}
+        if len(named) != len(self.parts):
+            raise ValueError("a part is named twice")
+        for file in sorted(rows.keys() | named.keys()):
+            if named.get(file, 0) != rows[file]:
+                raise ValueError(f"part {file} has {named.get(file, 0)} rows, its recordings {rows[file]}")
+        return self
 
     @property
     def content_hash(self) -> str:

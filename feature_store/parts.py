@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Collection
 
 import numpy as np
@@ -11,8 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.errors import UserError
-from feature_store.manifest import Part
+from feature_store.manifest import Manifest, Part
 from feature_store.storage import Storage
+from feature_store.stored import parse_table
+
+DELETE = "delete the file, then run `lungtune features build` again: it computes only what is missing"
 
 
 def write_part(
@@ -41,8 +45,8 @@ def keep_rows(storage: Storage, folder: str, part: Part, recordings: Collection[
     return _write(storage, folder, table.filter(pa.array(kept)))
 
 
-def read_table(storage: Storage, folder: str, part: Part) -> pa.Table:
-    """A part's rows, its content checked.
+def read_table(storage: Storage, folder: str, part: Part, manifest: Manifest | None = None) -> pa.Table:
+    """A part's rows, its content checked; with a manifest, that its values are of the manifest's shape and type.
 
     Raises:
         FileNotFoundError: it is gone, as after a rebuild.
@@ -54,9 +58,18 @@ def read_table(storage: Storage, folder: str, part: Part) -> pa.Table:
         raise UserError(
             "is damaged: its content is not what was written",
             where=storage.uri(key),
-            hint="delete the file, then run `lungtune features build` again",
+            hint=DELETE,
         )
-    return pq.read_table(pa.BufferReader(data))
+    columns = [("cycle_id", pa.string())]
+    if manifest:
+        columns.append(("values", _list_type(manifest.dtype, math.prod(manifest.shape))))
+        if manifest.scalars:
+            columns.append(("scalars", _list_type("float32", manifest.scalars)))
+    table = parse_table(data, storage.uri(key), pa.schema(columns), hint=DELETE)
+    if len(table) != part.rows:
+        what = f"is damaged: {len(table)} rows, and the manifest says {part.rows}"
+        raise UserError(what, where=storage.uri(key), hint=DELETE)
+    return table
 
 
 def values_of(table: pa.Table, shape: list[int]) -> np.ndarray:
@@ -69,6 +82,10 @@ def scalars_of(table: pa.Table) -> np.ndarray:
     """The rows' scalars, ``[rows, scalars]``."""
     column = table["scalars"].combine_chunks()
     return column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), -1)
+
+
+def _list_type(dtype: str, length: int) -> pa.DataType:
+    return pa.list_(pa.from_numpy_dtype(np.dtype(dtype)), length)
 
 
 def _lists(rows: np.ndarray) -> pa.FixedSizeListArray:

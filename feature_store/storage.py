@@ -94,10 +94,14 @@ class LocalStorage:
         final = self.root / key
         final.parent.mkdir(parents=True, exist_ok=True)
         temporary = final.parent / f".{final.name}.{uuid.uuid4().hex}"
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:  # a half file would keep a full disk full
+            temporary.unlink(missing_ok=True)
+            raise
         return temporary
 
 

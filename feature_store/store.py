@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import functools
-import io
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from feature_store.disk import disk_errors
 from feature_store.errors import UserError, nearest
-from feature_store.feature_cache import PARTIAL, SCALARS, hold
+from feature_store.feature_cache import PARTIAL, SCALARS, hold, new_array
 from feature_store.features import NAMED, Spec
 from feature_store.manifest import VERSION as MANIFEST_VERSION
 from feature_store.manifest import Manifest, recording_key
 from feature_store.metrics import USUAL, Metric
 from feature_store.parts import read_table, scalars_of, values_of
-from feature_store.splits import SplitTable, inner_folds
+from feature_store.splits import SCHEMA, SplitTable, inner_folds
 from feature_store.storage import Storage, open_storage
+from feature_store.stored import (
+    BUILD_AGAIN,
+    CYCLES,
+    KNOWN,
+    Described,
+    check_model,
+    check_sides,
+    parse_cycles,
+    parse_json,
+    parse_table,
+)
 
 VERSION = 1
 MARK = "store.json"
@@ -31,10 +42,33 @@ INNER = re.compile(r"^(?P<outer>.+)-inner(?P<folds>\d+)$")
 
 
 @functools.lru_cache(maxsize=8)
-def _inner_folds(cycles: bytes, outer: bytes, name: str, task: str, k: int) -> SplitTable:
-    """Balancing the folds takes a quarter of a second: once a process and content, not once a fold run."""
-    split = SplitTable(name, pq.read_table(io.BytesIO(outer)))
-    return inner_folds(pq.read_table(io.BytesIO(cycles)), split, task, k=k)
+def _inner_folds(cycles: _Content, outer: _Content, name: str, task: str, k: int) -> SplitTable:
+    """Balancing the folds takes a quarter of a second: once per process and content, not once per fold run."""
+    known = parse_table(*cycles, CYCLES, nullable=KNOWN)
+    return inner_folds(known, _split(outer, name, known["cycle_id"].to_pylist()), task, k=k)
+
+
+class _Content(NamedTuple):
+    """A file of the store."""
+
+    data: bytes
+    where: str
+
+
+def _split(content: _Content, name: str, cycle_ids: Collection[str]) -> SplitTable:
+    """
+    Raises:
+        UserError: the file is damaged, or names a cycle that is none of these.
+    """
+    try:
+        split = SplitTable(name, parse_table(*content, SCHEMA))
+    except UserError as error:
+        raise UserError(error.what, where=content.where, hint=BUILD_AGAIN) from error
+    check_sides(split.table, content.where)
+    if unknown := set(split.table["cycle_id"].to_pylist()) - set(cycle_ids):
+        what = f"does not fit cycles.parquet: {len(unknown)} of its cycles are not there, for one {min(unknown)}"
+        raise UserError(what, where=content.where, hint=BUILD_AGAIN)
+    return split
 
 
 @dataclass(frozen=True)
@@ -69,14 +103,15 @@ class FeatureStore:
         """
         storage = open_storage(uri)
         try:
-            content = json.loads(storage.read(MARK))
+            content = json.loads(_read(storage, MARK).data)
         except FileNotFoundError:
             if not create:
                 hint = "build one: lungtune features build --dataset icbhi --root DIR"
                 raise UserError("there is no feature store here", where=uri, hint=hint) from None
             content = {"version": VERSION}
-            storage.write(MARK, json.dumps(content).encode())
-        except (ValueError, UnicodeDecodeError) as error:
+            with disk_errors(uri, "name another folder in LUNGTUNE_STORE or by --store, or free some space"):
+                storage.write(MARK, json.dumps(content).encode())
+        except (ValueError, RecursionError) as error:
             raise UserError("is not a feature store's mark", where=storage.uri(MARK)) from error
         version = content.get("version") if isinstance(content, dict) else None
         if version != VERSION:
@@ -86,6 +121,11 @@ class FeatureStore:
                 hint="use the lungtune that built it, or build another store",
             )
         return cls(storage, uri)
+
+    @staticmethod
+    def is_there(uri: str) -> bool:
+        """Whether there is a store at a folder or ``s3://bucket/prefix``, sound or not."""
+        return open_storage(uri).exists(MARK)
 
     # --- corpora ---
 
@@ -97,29 +137,36 @@ class FeatureStore:
         """What a dataset is: classes and metric by task, recordings at hand and listed, whether it is synthetic.
 
         Raises:
-            UserError: it has not been built.
+            UserError: it has not been built, or its description is damaged.
         """
         try:
-            return json.loads(self.storage.read(f"{name}/dataset.json"))
+            content = _read(self.storage, f"{name}/dataset.json")
         except FileNotFoundError:
             known = self.datasets()
             hint = nearest(name, known) if known else "it is empty: run `lungtune features build`"
             raise UserError(f"the store has no dataset '{name}'", where=self.uri, hint=hint) from None
+        about = parse_json(content.data, content.where)
+        check_model(Described, about, content.where)
+        return about
 
     def metric(self, dataset: str, task: str) -> Metric:
         """What a task's published results are ranked by."""
         return self.dataset(dataset).get("metrics", {}).get(task, USUAL)  # a store built before metrics were kept
 
     def cycles(self, dataset: str) -> pa.Table:
-        """One row a cycle, sorted as the corpus is: who, where, when, labels, hashes of audio and annotation."""
-        self.dataset(dataset)
-        return pq.read_table(io.BytesIO(self.storage.read(f"{dataset}/cycles.parquet")))
+        """One row a cycle, sorted as the corpus is: who, where, when, labels, hashes of audio and annotation.
+
+        Raises:
+            UserError: the dataset has not been built, or the file is damaged or gone.
+        """
+        classes = self.dataset(dataset)["classes"]
+        return parse_cycles(*self._there(f"{dataset}/cycles.parquet"), classes)
 
     def events(self, dataset: str) -> pa.Table:
         """Annotated sounds within recordings: recording, start and end in seconds, kind; empty where there are none."""
         self.dataset(dataset)
         try:
-            return pq.read_table(io.BytesIO(self.storage.read(f"{dataset}/events.parquet")))
+            return parse_table(*_read(self.storage, f"{dataset}/events.parquet"), EVENTS)
         except FileNotFoundError:  # built before events were kept
             return EVENTS.empty_table()
 
@@ -133,42 +180,51 @@ class FeatureStore:
         """A stored split, or k patient-grouped folds inside the training side of one (``official-inner5``).
 
         Raises:
-            UserError: there is none of that name.
+            UserError: there is none of that name, it is damaged, or it does not fit the cycles.
         """
         self.dataset(dataset)
         try:
-            return SplitTable(name, pq.read_table(io.BytesIO(self.storage.read(f"{dataset}/splits/{name}.parquet"))))
+            content = _read(self.storage, f"{dataset}/splits/{name}.parquet")
         except FileNotFoundError:
             inner = INNER.match(name)
             known = self.splits(dataset)
             if inner and inner["outer"] in known:
-                outer = self.storage.read(f"{dataset}/splits/{inner['outer']}.parquet")
-                cycles = self.storage.read(f"{dataset}/cycles.parquet")
+                outer = self._there(f"{dataset}/splits/{inner['outer']}.parquet")
+                cycles = self._there(f"{dataset}/cycles.parquet")
                 return _inner_folds(cycles, outer, inner["outer"], task, int(inner["folds"]))
             hint = nearest(name, [*known, *(f"{split}-inner5" for split in known)])
             raise UserError(f"dataset '{dataset}' has no split '{name}'", hint=hint) from None
+        return _split(content, name, self.cycles(dataset)["cycle_id"].to_pylist())
 
     # --- features ---
 
-    def manifests(self, dataset: str) -> list[Manifest]:
-        """All built features of a dataset."""
-        self.dataset(dataset)
+    def feature_ids(self, dataset: str) -> list[str]:
+        """Ids of all built features of a dataset, whether their manifests can be read or not."""
         keys = [key for key in self.storage.list(f"{dataset}/features") if key.endswith("/manifest.json")]
-        return [self._read_manifest(key) for key in keys]
+        return [key.split("/")[-2] for key in keys]
+
+    def manifests(self, dataset: str) -> list[Manifest]:
+        """All built features of a dataset.
+
+        Raises:
+            UserError: a manifest is damaged.
+        """
+        self.dataset(dataset)
+        return [self.read_manifest(dataset, feature_id) for feature_id in self.feature_ids(dataset)]
 
     def manifest(self, dataset: str, feature: Spec | str) -> Manifest:
         """The manifest of a feature, by its spec, its id, or its short name.
 
         Raises:
-            UserError: the feature has not been built; the message says how to.
+            UserError: the feature has not been built, and the message says how to, or its manifest is damaged.
         """
         spec = NAMED.get(feature, feature) if isinstance(feature, str) else feature
         name = spec if isinstance(spec, str) else spec.feature_id
         self.dataset(dataset)
         try:
-            return self._read_manifest(f"{dataset}/features/{name}/manifest.json")
+            return self.read_manifest(dataset, name)
         except FileNotFoundError:
-            built = ", ".join(manifest.feature_id for manifest in self.manifests(dataset)) or "none"
+            built = ", ".join(self.feature_ids(dataset)) or "none"
             raise UserError(
                 f"the store has no feature {name} of dataset '{dataset}'",
                 where=self.uri,
@@ -191,55 +247,35 @@ class FeatureStore:
                     hint = "run `lungtune features build` for it again"
                     raise UserError("a part of the feature is missing", where=str(error), hint=hint) from error
 
-    def verify(self, dataset: str, feature_id: str) -> list[str]:
-        """Read every part again; returns what is wrong, in words."""
-        manifest = self.manifest(dataset, feature_id)
-        folder = f"{dataset}/features/{feature_id}"
-        problems = []
-        seen: list[str] = []
-        for part in manifest.parts:
-            try:
-                table = read_table(self.storage, folder, part)
-            except FileNotFoundError:
-                problems.append(f"{folder}/{part.file}: missing")
-                continue
-            except UserError as error:
-                problems.append(str(error))
-                continue
-            if len(table) != part.rows:
-                problems.append(f"{folder}/{part.file}: {len(table)} rows instead of {part.rows}")
-            seen += table["cycle_id"].to_pylist()
-        doubled = len(seen) - len(set(seen))
-        if doubled:
-            problems.append(f"{folder}: {doubled} cycles stand twice")
-        cycles = self.cycles(dataset)
-        if lost := len(set(seen) - set(cycles["cycle_id"].to_pylist())):
-            problems.append(f"{folder}: {lost} cycles are not in cycles.parquet")
-        if lacking := sorted(set(cycles["recording"].to_pylist()) - manifest.recordings.keys()):
-            problems.append(
-                f"feature {feature_id} is incomplete: {len(lacking)} recordings of the dataset are not in it, "
-                f"the first is {lacking[0]} (run `lungtune features build` for it again)"
-            )
-        try:
-            self._check_fresh(dataset, manifest)
-        except UserError as error:
-            problems.append(str(error))
-        return problems
+    def read_manifest(self, dataset: str, feature_id: str) -> Manifest:
+        """A feature's manifest alone: nothing else of the dataset is read.
+
+        Raises:
+            FileNotFoundError: there is none.
+            UserError: it is damaged, or of another version.
+        """
+        data, where = _read(self.storage, f"{dataset}/features/{feature_id}/manifest.json")
+        hint = "delete the file, then run `lungtune features build` for the feature: it is computed again"
+        content = parse_json(data, where, hint)
+        if content.get("version") != MANIFEST_VERSION:
+            what = f"has version {content.get('version')}, this lungtune reads version {MANIFEST_VERSION}"
+            raise UserError(what, where=where, hint="build the feature again")
+        manifest = check_model(Manifest, content, where, hint)
+        if manifest.feature_id != feature_id:
+            raise UserError(f"is damaged: it is that of feature {manifest.feature_id}", where=where, hint=hint)
+        return manifest
 
     # --- within ---
 
-    def _read_manifest(self, key: str) -> Manifest:
-        content = json.loads(self.storage.read(key))
-        if content.get("version") != MANIFEST_VERSION:
-            raise UserError(
-                f"has version {content.get('version')}, this lungtune reads version {MANIFEST_VERSION}",
-                where=self.storage.uri(key),
-                hint="build the feature again",
-            )
-        return Manifest.model_validate(content)
+    def _there(self, key: str) -> _Content:
+        """A file that a built dataset has."""
+        try:
+            return _read(self.storage, key)
+        except FileNotFoundError:
+            raise UserError("is missing", where=self.storage.uri(key), hint=BUILD_AGAIN) from None
 
     def _map(self, dataset: str, manifest: Manifest, folder: Path) -> Features:
-        self._check_fresh(dataset, manifest)
+        self.check_fresh(dataset, manifest)
         path = folder / f"{manifest.feature_id}-{manifest.content_hash}.npy"
         hold(path, lambda: self._write_array(dataset, manifest, path))
         ids = json.loads(path.with_suffix(".json").read_text())
@@ -250,9 +286,7 @@ class FeatureStore:
         """Lay a feature out as one file in the order of its cycle ids, scalars in another; the values appear last."""
         folder = f"{dataset}/features/{manifest.feature_id}"
         temporary = path.with_suffix(PARTIAL)
-        array = np.lib.format.open_memmap(
-            temporary, mode="w+", dtype=manifest.dtype, shape=(manifest.rows, *manifest.shape)
-        )
+        array = new_array(temporary, manifest.dtype, (manifest.rows, *manifest.shape))
         scalars = np.empty((manifest.rows, manifest.scalars), np.float32)
         ids = [""] * manifest.rows
         place: dict[str, int] = {}  # of a recording's next row
@@ -260,7 +294,7 @@ class FeatureStore:
         for name in sorted(manifest.recordings, key=lambda name: f"{name}#"):  # as its cycle ids sort
             place[name], row = row, row + manifest.recordings[name].rows
         for part in manifest.parts:
-            table = read_table(self.storage, folder, part)
+            table = read_table(self.storage, folder, part, manifest)
             part_ids = table["cycle_id"].to_pylist()
             rows = []
             for name in (cycle_id.rsplit("#", 1)[0] for cycle_id in part_ids):
@@ -279,7 +313,7 @@ class FeatureStore:
         temporary.chmod(0o444)
         temporary.replace(path)
 
-    def _check_fresh(self, dataset: str, manifest: Manifest) -> None:
+    def check_fresh(self, dataset: str, manifest: Manifest) -> None:
         """Refuse a feature of which a recording's audio or annotation has been replaced since it was computed."""
         cycles = self.cycles(dataset).select(["recording", "audio_hash", "annotation_hash"])
         rows = zip(*(column.to_pylist() for column in cycles.columns), strict=True)
@@ -292,3 +326,17 @@ class FeatureStore:
                 where=self.uri,
                 hint="run `lungtune features build` for it again",
             )
+
+
+def _read(storage: Storage, key: str) -> _Content:
+    """
+    Raises:
+        FileNotFoundError: there is no such file.
+        UserError: it cannot be read.
+    """
+    try:
+        return _Content(storage.read(key), storage.uri(key))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror or error}", where=storage.uri(key)) from error

@@ -58,7 +58,7 @@ class Layout:
 
     @property
     def ray_folder(self) -> Path:
-        """Ray's session, outside of the home: the names of its sockets must be short."""
+        """A folder for this user alone around Ray's session, outside of the home: its sockets' names must be short."""
         return Path(tempfile.gettempdir()) / f"lungtune-ray-{digest(self.home)}"
 
     def draw_secrets(self) -> None:
@@ -82,6 +82,7 @@ class Layout:
             "MLFLOW_TRACKING_USERNAME": USER,
             "RAY_ADDRESS": f"{HOST}:{self.ports['ray']}",
             "RAY_API_SERVER_ADDRESS": f"http://{HOST}:{self.ports['dashboard']}",
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on any system: 127.0.0.1 stays 127.0.0.1
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.secrets / "ray-token"),
         }

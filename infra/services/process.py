@@ -36,6 +36,7 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                umask=0o077,  # also of sockets, by which others could else ask it for anything
                 **rights_of(user),
             )
         self.pid_file.write_text(f"{self._child.pid} {started_at(self._child.pid) or 'gone'}\n")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import configparser
+import os
+import secrets
 import shutil
 import sys
 from collections.abc import Mapping
@@ -14,11 +16,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from feature_store.errors import UserError
 from infra.make_bucket import make_bucket
+from infra.services import certificates
 from infra.services.layout import BUCKET, Layout, with_programs
 from infra.services.ports import HOST, S3_PORTS
 from infra.services.service import Service
 
 PROBE = ".probe"  # an object that is written and removed again
+SECURITY = "security.toml"  # SeaweedFS reads it from its working directory
+KEYS = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
+PARTS = ("master", "volume", "filer", "s3", "client")
 
 
 def weed() -> str | None:
@@ -28,7 +34,11 @@ def weed() -> str | None:
 
 
 def command(program: str, data: Path, config: Path, ports: Mapping[str, int]) -> list[str]:
-    """One server with everything in it: small volumes, no telemetry, nobody let in but those of the config."""
+    """One server with everything in it: small volumes, no telemetry, nobody let in but those of the config.
+
+    It must run in a folder that `close` has filled. Master and filer then take no HTTP requests, the volume server
+    none that the gateway has not signed, and all of them no gRPC without the certificate.
+    """
     return [
         program,
         "server",
@@ -37,6 +47,7 @@ def command(program: str, data: Path, config: Path, ports: Mapping[str, int]) ->
         f"-ip.bind={HOST}",
         "-s3",
         f"-s3.config={config}",
+        "-disableHttp",
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
         "-master.telemetry=false",
@@ -45,6 +56,28 @@ def command(program: str, data: Path, config: Path, ports: Mapping[str, int]) ->
         "-volume.preStopSeconds=0",
         *(f"-{name}={ports[name]}" for name in S3_PORTS),
     ]
+
+
+def close(folder: Path, address: str = HOST) -> None:
+    """Write what SeaweedFS' parts know each other by into a folder, for this user alone; what is there stays.
+
+    S3's keys guard the gateway alone. Behind it lie the filer, the master and the volume server, each with a port for
+    HTTP and one for gRPC, and each would else do what anybody asks. They read SeaweedFS' `security.toml`: keys that
+    sign requests over HTTP, and a certificate for both ends of gRPC.
+    """
+    certificates.draw(folder, address)
+    file = folder / SECURITY
+    if file.exists():
+        return
+    authority, certificate, key = certificates.FILES  # by relative names: a home can be moved
+    lines = [line for name in KEYS for line in (f"[{name}]", f'key = "{secrets.token_hex(32)}"')]
+    lines += ["[grpc]", f'ca = "{authority}"']
+    lines += [line for part in PARTS for line in (f"[grpc.{part}]", f'cert = "{certificate}"', f'key = "{key}"')]
+    new = file.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+        opened.write("\n".join(lines) + "\n")
+    new.replace(file)
 
 
 def service(layout: Layout) -> Service:
@@ -61,10 +94,16 @@ def service(layout: Layout) -> Service:
         where=f"{endpoint}, bucket {BUCKET}",
         command=command(program, data, layout.secrets / "s3.json", layout.ports),
         environment=with_programs({}),
-        folder=layout.folder,
+        folder=layout.secrets,
         missing=lambda: _cannot_store(endpoint, layout.secrets / "aws-credentials"),
-        prepare=lambda: data.mkdir(exist_ok=True),
+        prepare=lambda: _prepare(layout.secrets, data),
     )
+
+
+def _prepare(secrets_folder: Path, data: Path) -> None:
+    close(secrets_folder)
+    data.mkdir(mode=0o700, exist_ok=True)
+    data.chmod(0o700)  # else everybody on the machine reads the objects in the volumes' files
 
 
 def _cannot_store(endpoint: str, credentials: Path) -> str:

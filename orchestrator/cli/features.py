@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from orchestrator.cli.console import err, out, print_json
 
@@ -87,36 +88,85 @@ def build_features(
 
 @app.command("list")
 def list_features(store: Store = None, as_json: AsJson = False) -> None:
-    """Every built feature of every dataset.
+    """Every built feature of every dataset; without a store, the features that can be built.
+
+    A feature whose manifest is damaged is named, and the exit code is 2.
 
     Example: lungtune features list
     """
+    from feature_store.errors import UserError
+    from feature_store.settings import Settings
+    from feature_store.store import FeatureStore
+
+    place = store or Settings.load().store
+    if not FeatureStore.is_there(place):
+        _list_named(place, as_json)
+        return
+    target = FeatureStore.open(place)
+    rows: list[dict[str, Any]] = []
+    damaged = []
+    for dataset in target.datasets():
+        for feature_id in target.feature_ids(dataset):
+            try:
+                manifest = target.read_manifest(dataset, feature_id)
+            except UserError as error:
+                damaged.append(error)
+                continue
+            rows.append(
+                {
+                    "dataset": dataset,
+                    "feature": manifest.feature_id,
+                    "shape": "x".join(map(str, manifest.shape)),
+                    "dtype": manifest.dtype,
+                    "recordings": len(manifest.recordings),
+                    "cycles": manifest.rows,
+                    "megabytes": round(sum(part.bytes for part in manifest.parts) / 1e6, 1),
+                    "created": manifest.created,
+                }
+            )
+    _print_built(target.uri, rows, as_json)
+    for found in damaged:
+        err.print(f"[red]damaged:[/red] {escape(str(found))}", soft_wrap=True, highlight=False)
+    if damaged:
+        raise typer.Exit(2)
+
+
+def _print_built(uri: str, rows: list[dict[str, Any]], as_json: bool) -> None:
+    """A table, or one JSON document."""
     from rich.table import Table
 
-    target = _open(store)
-    rows: list[dict[str, Any]] = [
-        {
-            "dataset": dataset,
-            "feature": manifest.feature_id,
-            "shape": "x".join(map(str, manifest.shape)),
-            "dtype": manifest.dtype,
-            "recordings": len(manifest.recordings),
-            "cycles": manifest.rows,
-            "megabytes": round(sum(part.bytes for part in manifest.parts) / 1e6, 1),
-            "created": manifest.created,
-        }
-        for dataset in target.datasets()
-        for manifest in target.manifests(dataset)
-    ]
     if as_json:
         print_json(rows)
         return
-    table = Table(title=f"features in {target.uri}")
+    table = Table(title=f"features in {uri}")
     for name in ("dataset", "feature", "shape", "dtype", "recordings", "cycles", "megabytes", "created"):
         table.add_column(name, justify="right" if name in {"recordings", "cycles", "megabytes"} else "left")
     for row in rows:
         table.add_row(*map(str, row.values()))
     out.print(table)
+
+
+def _list_named(place: str, as_json: bool) -> None:
+    """The shipped features, where nothing has been built yet."""
+    from rich.table import Table
+
+    from feature_store.features import NAMED
+
+    named = [
+        {"name": name, "feature": spec.feature_id, "shape": "x".join(map(str, spec.stored_shape)), "dtype": spec.dtype}
+        for name, spec in NAMED.items()
+    ]
+    if as_json:
+        print_json({"store": None, "can_be_built": named})
+    else:
+        table = Table(title="features that can be built")
+        for column in ("name", "feature", "shape", "dtype"):
+            table.add_column(column)
+        for row in named:
+            table.add_row(*row.values())
+        out.print(table)
+    note = f"There is no feature store at {place} yet: lungtune features build --root DIR --feature NAME makes one"
+    err.print(note, soft_wrap=True, highlight=False, markup=False)
 
 
 @app.command("show")
@@ -142,21 +192,26 @@ def verify_features(
     dataset: Dataset = "icbhi",
     store: Store = None,
 ) -> None:
-    """Read every part again and compare it with what was written. Exit code 2 if something is wrong.
+    """Read all of a dataset again (description, cycles, splits, parts) and compare it with what was written.
+
+    Exit code 2 if something is wrong.
 
     Example: lungtune features verify --dataset icbhi
     """
+    from feature_store.features import NAMED
+    from feature_store.verify import verify_dataset, verify_feature
+
     target = _open(store)
-    manifests = [target.manifest(dataset, feature)] if feature else target.manifests(dataset)
-    wrong = False
-    for manifest in manifests:
-        problems = target.verify(dataset, manifest.feature_id)
-        wrong = wrong or bool(problems)
+    found = {f"{dataset}'s cycles and splits": verify_dataset(target, dataset)}
+    wanted = [NAMED[feature].feature_id if feature in NAMED else feature] if feature else target.feature_ids(dataset)
+    for feature_id in wanted:
+        found[feature_id] = verify_feature(target, dataset, feature_id)
+    for name, problems in found.items():
         state = "[red]damaged[/red]" if problems else "[green]sound[/green]"
-        out.print(f"{manifest.feature_id}: {state}, {manifest.rows} cycles")
+        out.print(f"{escape(name)}: {state}", soft_wrap=True, highlight=False)
         for problem in problems:
-            err.print(f"  {problem}", soft_wrap=True, highlight=False)
-    if wrong:
+            err.print(f"  {escape(problem)}", soft_wrap=True, highlight=False)
+    if any(found.values()):
         raise typer.Exit(2)
 
 

@@ -138,7 +138,7 @@ def apart_from_most(runs: Sequence[Run]) -> dict[str, str]:
     by_fold: dict[Any, list[Run]] = {}
     for run in runs:
         by_fold.setdefault((run.cohort, run.key.fold), []).append(run)
-    found = {}
+    found: dict[str, str] = {}
     for same in by_fold.values():
         usual, count = Counter(run.both_sides for run in same).most_common(1)[0]
         if 2 * count > len(same):

@@ -42,6 +42,20 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: st
     assert caught.value.where == str(archive) and list(tmp_path.iterdir()) == [archive]
 
 
+def test_an_archive_larger_than_what_it_should_be_is_refused(tmp_path: Path) -> None:
+    """A bomb: 100 kB that unpack to 100 MB. Nothing is written, whatever the disk has room for."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("1.wav", bytes(100_000_000))
+    assert (tmp_path / "a.zip").stat().st_size < 200_000
+    with pytest.raises(UserError, match="holds 100,000,000 bytes, and what it should be has 99,999,999 at most"):
+        unpack(tmp_path / "a.zip", tmp_path / "in", most_bytes=99_999_999)
+    many = zipped(tmp_path / "b.zip", {f"{i}.txt": b"" for i in range(11)})
+    with pytest.raises(UserError, match="holds 11 files"):
+        unpack(many, tmp_path / "in", most_files=10)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zip", "b.zip"]
+    assert unpack(many, tmp_path / "in", most_files=11, most_bytes=0) == 11
+
+
 def test_a_link_is_refused(tmp_path: Path) -> None:
     link = zipfile.ZipInfo("link")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16

@@ -21,6 +21,7 @@ from feature_store.errors import UserError
 from feature_store.features import FbankSpec
 from feature_store.storage import LocalStorage
 from feature_store.store import FeatureStore
+from feature_store.verify import verify_feature
 
 # --- in parallel ---
 
@@ -101,7 +102,7 @@ def test_two_builds_at_once(root: Path, built: FeatureStore, tmp_path: Path) -> 
         process.join(60)
     assert [process.exitcode for process in builds] == [0, 0, 0]
     store = FeatureStore.open(str(tmp_path / "new"))
-    assert store.verify("icbhi", SPEC.feature_id) == store.verify("icbhi", HALF.feature_id) == []
+    assert verify_feature(store, "icbhi", SPEC.feature_id) == verify_feature(store, "icbhi", HALF.feature_id) == []
     assert_same_rows(rows_of(store, SPEC.feature_id, tmp_path), rows_of(built, SPEC.feature_id, tmp_path))
 
 
@@ -164,7 +165,7 @@ def test_a_kill_at_any_write_loses_nothing(root: Path, built: FeatureStore, tmp_
         assert_same_rows(rows_of(store, SPEC.feature_id, tmp_path / "cache"), before)
         rebuild(root, store)
         assert_same_rows(rows_of(store, SPEC.feature_id, tmp_path / "cache"), whole)
-        assert store.verify("icbhi", SPEC.feature_id) == []
+        assert verify_feature(store, "icbhi", SPEC.feature_id) == []
         assert not [path for path in place.rglob(".*") if path.name != ".build.lock"]
         shutil.rmtree(place)
     assert moments >= 6  # a part, cycles, splits, description, spec, manifest
@@ -191,6 +192,6 @@ def test_a_kill_while_a_recording_is_replaced_never_mixes_states(
             assert name in str(error)
             states.append("refused")
         assert rebuild(root, other).failed == []
-        assert other.verify("icbhi", SPEC.feature_id) == []
+        assert verify_feature(other, "icbhi", SPEC.feature_id) == []
     assert states == sorted(states)  # old, then refused
     assert states.count("old") >= 3

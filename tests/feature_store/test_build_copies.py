@@ -11,6 +11,7 @@ from feature_store.audio import cut_cycles, load_recording, with_copies
 from feature_store.build import compute_recording
 from feature_store.datasets import open_corpus
 from feature_store.store import FeatureStore
+from feature_store.verify import verify_feature
 
 COPIED = SPEC.model_copy(update={"copies": 2, "dtype": "float16"})
 
@@ -26,7 +27,7 @@ def test_A6_n_plus_1_versions_are_stored_the_cycle_itself_first(root: Path, tmp_
     manifest = store.manifest("icbhi", COPIED)
     assert manifest.shape == [3, *SPEC.shape]
     rows = rows_of(store, COPIED.feature_id, tmp_path)
-    assert store.verify("icbhi", COPIED.feature_id) == []
+    assert verify_feature(store, "icbhi", COPIED.feature_id) == []
     for recording in open_corpus("icbhi", root).recordings[:3]:
         assert recording.audio
         waveform = load_recording(recording.audio, SPEC.sample_rate, SPEC.fade_seconds)

@@ -23,6 +23,7 @@ from feature_store.features import NAMED, FbankSpec, Spec, resolve_feature
 from feature_store.manifest import Manifest
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
+from feature_store.verify import verify_feature
 
 OTHER = FbankSpec(seconds=1.0, n_mels=16, shift_ms=50.0)
 
@@ -203,7 +204,7 @@ def part_of(store: FeatureStore, manifest: Manifest) -> Path:
 
 
 def test_a_sound_feature_verifies(store: FeatureStore, manifest: Manifest) -> None:
-    assert store.verify("icbhi", manifest.feature_id) == []
+    assert verify_feature(store, "icbhi", manifest.feature_id) == []
 
 
 @pytest.mark.parametrize("damage", ["bit", "cut"])
@@ -218,14 +219,14 @@ def test_a_damaged_part_is_named(spoilt: FeatureStore, manifest: Manifest, tmp_p
     with pytest.raises(UserError, match=rf"{part.name}.*damaged"):
         spoilt.load("icbhi", manifest.feature_id, tmp_path / "cache")
     assert not list((tmp_path / "cache").rglob("*.npy"))
-    (problem,) = [p for p in spoilt.verify("icbhi", manifest.feature_id) if part.name in p]
+    (problem,) = [p for p in verify_feature(spoilt, "icbhi", manifest.feature_id) if part.name in p]
     assert "damaged" in problem
 
 
 def test_a_deleted_part_is_named(spoilt: FeatureStore, manifest: Manifest, tmp_path: Path) -> None:
     part = part_of(spoilt, manifest)
     part.unlink()
-    assert any(part.name in p and "missing" in p for p in spoilt.verify("icbhi", manifest.feature_id))
+    assert any(part.name in p and "missing" in p for p in verify_feature(spoilt, "icbhi", manifest.feature_id))
     with pytest.raises(UserError, match=re.escape(part.name)):
         spoilt.load("icbhi", manifest.feature_id, tmp_path / "cache")
 
@@ -264,10 +265,10 @@ def test_a_stale_feature_is_refused(
     build(corpus, OTHER, spoilt, workers=0)
     with pytest.raises(UserError, match=rf"{manifest.feature_id} is out of date: 1 .*{name}"):
         spoilt.load("icbhi", manifest.feature_id, tmp_path / "cache")
-    assert any("out of date" in problem for problem in spoilt.verify("icbhi", manifest.feature_id))
-    assert spoilt.verify("icbhi", OTHER.feature_id) == []
+    assert any("out of date" in problem for problem in verify_feature(spoilt, "icbhi", manifest.feature_id))
+    assert verify_feature(spoilt, "icbhi", OTHER.feature_id) == []
     build(corpus, resolve_feature(manifest.spec), spoilt, workers=0)
-    assert spoilt.verify("icbhi", manifest.feature_id) == []
+    assert verify_feature(spoilt, "icbhi", manifest.feature_id) == []
 
 
 def test_a_stale_annotation_is_refused(
@@ -294,15 +295,15 @@ def test_verify_names_recordings_that_a_feature_lacks(synthetic_corpus: Path, tm
     store = FeatureStore.open(str(tmp_path / "store"), create=True)
     early = OTHER.model_copy(update={"n_mels": 20})
     build(open_corpus("icbhi", root), early, store, workers=0)
-    assert store.verify("icbhi", early.feature_id) == []
+    assert verify_feature(store, "icbhi", early.feature_id) == []
     for file, aside in late:
         aside.rename(file)
     build(open_corpus("icbhi", root), OTHER, store, workers=0)
-    (problem,) = store.verify("icbhi", early.feature_id)
+    (problem,) = verify_feature(store, "icbhi", early.feature_id)
     assert re.search(rf"{early.feature_id} is incomplete: 1 recordings .*{name}.*features build", problem)
     assert len(store.load("icbhi", early.feature_id, tmp_path / "cache").cycle_ids) < store.cycles("icbhi").num_rows
     assert build(open_corpus("icbhi", root), early, store, workers=0).computed == 1
-    assert store.verify("icbhi", early.feature_id) == []
+    assert verify_feature(store, "icbhi", early.feature_id) == []
     rows = store.load("icbhi", early.feature_id, tmp_path / "cache").cycle_ids
     assert sorted(rows) == sorted(store.cycles("icbhi")["cycle_id"].to_pylist())
 

@@ -80,9 +80,11 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path, patience: fl
 
 @dataclass(frozen=True)
 class S3Server:
-    """Where an S3 server listens, and the key that it takes."""
+    """Where an S3 server listens, with all its ports by name, the folder of its keys, and the key that it takes."""
 
     endpoint: str
+    ports: Mapping[str, int]
+    folder: Path
     access_key: str = ACCESS_KEY
     secret_key: str = SECRET_KEY
     region: str = "us-east-1"
@@ -114,7 +116,8 @@ def seaweedfs(folder: Path, patience: float = 60) -> Iterator[S3Server]:
     admin = {"name": "tests", "credentials": [key], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
     config.write_text(json.dumps({"identities": [admin]}))
     ports = dict(zip(S3_PORTS, free_ports(len(S3_PORTS)), strict=True))
-    server = S3Server(f"http://127.0.0.1:{ports['s3.port']}")
+    server = S3Server(f"http://127.0.0.1:{ports['s3.port']}", ports, folder)
+    s3.close(folder)
     process = Process("weed", folder)
     process.start(s3.command(program, data, config, ports), os.environ, folder)
     until = time.monotonic() + patience

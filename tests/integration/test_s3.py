@@ -18,6 +18,7 @@ from feature_store.errors import UserError
 from feature_store.features import FbankSpec
 from feature_store.storage import open_storage
 from feature_store.store import FeatureStore
+from feature_store.verify import verify_feature
 from tests.storage_contract import StorageContract
 from tests.workers.test_results import make_result
 from workers.results import ResultStore
@@ -104,7 +105,7 @@ def test_builds_reads_and_rebuilds(synthetic_corpus: Path, place: str, tmp_path:
     removed.audio.with_suffix(".txt").unlink()
     report = build(open_corpus("icbhi", root), SPEC, again, workers=0)
     assert (report.computed, report.removed, report.failed) == (1, 1, [])
-    assert again.verify("icbhi", SPEC.feature_id) == []
+    assert verify_feature(again, "icbhi", SPEC.feature_id) == []
     after = again.load("icbhi", SPEC.feature_id, tmp_path / "cache-there")
     before = dict(zip(one.cycle_ids, one.values, strict=True))
     assert after.cycle_ids == [cycle for cycle in one.cycle_ids if not cycle.startswith(f"{removed.name}#")]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
+import shutil
 import socket
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +228,27 @@ def test_no_secret_is_written_or_shown(
     assert b"start-ray.sh" in shown or b"ray start" in shown
     for text in (shown, shell.printed.encode(), capsys.readouterr().out.encode()):
         assert not any(secret in text for secret in drawn)
+
+
+def test_nothing_listens_beyond_this_machine_and_rays_session_is_private(installed: services.Installation) -> None:
+    """Of all processes that `make services` started; and each of Ray's HTTP ports asks for the token."""
+    if shutil.which("ss") is None:
+        pytest.skip("`ss` is not installed (apt-get install iproute2)")
+    leaders = {process.pid for process in installed.stack.processes.values()}
+    listed = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True, check=True).stdout.splitlines()
+    ours = [line for line in listed if any(session_of(int(pid)) in leaders for pid in re.findall(r"pid=(\d+)", line))]
+    ip_of = {int(line.split()[3].rpartition(":")[2]): line.split()[3].rpartition(":")[0] for line in ours}
+    assert len(ip_of) > 15
+    assert {ip.strip("[]").removeprefix("::ffff:") for ip in ip_of.values()} == {"127.0.0.1"}
+    assert stat.S_IMODE(installed.layout.ray_folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((installed.layout.folder / "s3").stat().st_mode) == 0o700
+    answers = []
+    for port in ip_of:
+        with contextlib.suppress(HTTPException):  # those that speak gRPC
+            answers.append(http(f"http://127.0.0.1:{port}/api/job_agent/jobs/"))
+    assert sum(status == 401 for status, _ in answers) >= 4, answers  # the dashboard, and the agents of both nodes
+    answered = [body for status, body in answers if status == 200]
+    assert all(body.startswith(b"# HELP") for body in answered), "metrics alone are given to everybody"
 
 
 def test_a_program_is_ended_with_everything_that_it_started(tmp_path: Path) -> None:

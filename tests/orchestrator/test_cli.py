@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from feature_store.features import NAMED
 from feature_store.settings import Settings
 from tests.conftest import Run
 from tests.tiny_sweep import TINY_CONFIG
@@ -115,6 +116,16 @@ def test_lists_are_json_on_request(run: Run) -> None:
     assert json.loads(run("registry", "list", "--json")[1]) == []
     checks = {check["name"]: check["state"] for check in json.loads(run("doctor", "--json")[1])}
     assert checks["Python"] == checks["packages"] == checks["feature store"] == "ok"
+
+
+def test_without_a_store_the_features_that_can_be_built_are_listed(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LUNGTUNE_STORE", str(tmp_path / "none"))
+    code, printed, told = run("features", "list")
+    assert code == 0 and "phase9" in printed and "no feature store" in told and not (tmp_path / "none").exists()
+    listed = json.loads(run("features", "list", "--json")[1])["can_be_built"]
+    assert {"name": "mel", "feature": NAMED["mel"].feature_id, "shape": "400x128", "dtype": "float32"} in listed
 
 
 def test_the_doctor_masks_passwords_and_names_what_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
