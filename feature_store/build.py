@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import io
 import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.audio import cut_cycles, load_recording, with_copies
+from feature_store.audio_hashes import hash_audio
 from feature_store.datasets.base import Corpus, Problem, Recording
 from feature_store.disk import disk_errors
 from feature_store.errors import UserError
@@ -83,8 +81,8 @@ def build(
     if strict and failed:
         raise UserError(failed[0].what, where=failed[0].where, hint=failed[0].hint or None)
     folder = f"{corpus.name}/features/{spec.feature_id}"
-    with _lock(store, corpus.name), _whole(store, corpus.name, folder):
-        audio_hashes, unreadable = _hash_audio(corpus)
+    with _lock(store, corpus.name), _whole(store, corpus.name, folder, spec):
+        audio_hashes, unreadable = hash_audio(corpus)
         failed += unreadable
         if strict and unreadable:
             raise UserError(unreadable[0].what, where=unreadable[0].where)
@@ -322,43 +320,15 @@ def _parquet(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def _hash_audio(corpus: Corpus) -> tuple[dict[str, str], list[Problem]]:
-    """SHA-256 of the audio file of every recording that has one, and the files that cannot be read."""
-    there = [(recording.name, recording.audio) for recording in corpus.recordings if recording.audio is not None]
-
-    def digest(path: Path) -> str | Problem:
-        try:
-            with path.open("rb") as file:
-                return _digest(file)
-        except OSError as error:
-            return Problem("error", str(path), f"cannot be read: {error.strerror}")
-
-    with ThreadPoolExecutor() as pool:
-        digests = dict(zip((name for name, _ in there), pool.map(digest, (path for _, path in there)), strict=True))
-    hashes = {name: found for name, found in digests.items() if isinstance(found, str)}
-    return hashes, [found for found in digests.values() if isinstance(found, Problem)]
-
-
-def _digest(file: Any) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
-
-
 @contextlib.contextmanager
-def _whole(store: FeatureStore, dataset: str, folder: str) -> Iterator[None]:
+def _whole(store: FeatureStore, dataset: str, folder: str, spec: Spec) -> Iterator[None]:
     """A build that fails leaves no part that no manifest names: it would keep a full disk full."""
     try:
         with disk_errors(store.uri, AGAIN):
             yield
     except UserError:
         with contextlib.suppress(OSError, UserError):
-            try:
-                parts = store.read_manifest(dataset, folder.split("/")[-1]).parts
-            except FileNotFoundError:
-                parts = []
-            _sweep(store.storage, dataset, folder, parts)
+            _sweep(store.storage, dataset, folder, _previous(store, dataset, spec).parts)
         raise
 
 

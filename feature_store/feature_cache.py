@@ -67,7 +67,7 @@ def hold(array: Path, lay_out: Callable[[], None]) -> None:
         os.utime(_held[array])
 
 
-def new_array(path: Path, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+def new_array(path: Path, dtype: str, shape: tuple[int, ...]) -> np.memmap:
     """An array to be filled, mapped from a file, whose room on the disk is taken at once.
 
     A mapped file has holes where nothing was written: on a full disk, filling one ends the process by a signal.
