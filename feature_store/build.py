@@ -84,7 +84,7 @@ def build(
         raise UserError(failed[0].what, where=failed[0].where, hint=failed[0].hint or None)
     splits = list(splits_of(corpus).values())  # before anything is computed: it may be refused
     folder = f"{corpus.name}/features/{spec.feature_id}"
-    with _lock(store, corpus.name), _whole(store, corpus.name, folder):
+    with _lock(store, corpus.name), _whole(store, corpus.name, folder, spec):
         audio_hashes, unreadable = hash_audio(corpus.recordings)
         failed += unreadable
         if strict and unreadable:
@@ -326,18 +326,14 @@ def _parquet(table: pa.Table) -> bytes:
 
 
 @contextlib.contextmanager
-def _whole(store: FeatureStore, dataset: str, folder: str) -> Iterator[None]:
+def _whole(store: FeatureStore, dataset: str, folder: str, spec: Spec) -> Iterator[None]:
     """A build that fails leaves no part that no manifest names: it would keep a full disk full."""
     try:
         with disk_errors(store.uri, AGAIN):
             yield
     except UserError:
         with contextlib.suppress(OSError, UserError):
-            try:
-                parts = store.read_manifest(dataset, folder.split("/")[-1]).parts
-            except FileNotFoundError:
-                parts = []
-            _sweep(store.storage, dataset, folder, parts)
+            _sweep(store.storage, dataset, folder, _previous(store, dataset, spec).parts)
         raise
 
 

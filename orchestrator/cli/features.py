@@ -125,8 +125,8 @@ def list_features(store: Store = None, as_json: AsJson = False) -> None:
                 }
             )
     _print_built(target.uri, rows, as_json)
-    for found in damaged:
-        err.print(f"[red]damaged:[/red] {escape(str(found))}", soft_wrap=True, highlight=False)
+    for problem in damaged:
+        err.print(f"[red]damaged:[/red] {escape(str(problem))}", soft_wrap=True, highlight=False)
     if damaged:
         raise typer.Exit(2)
 
