@@ -34,10 +34,11 @@ def ray_folder() -> Path | None:
         return None
     for folder in SHORT_FOLDERS:
         if _fits(folder) and os.access(folder, os.W_OK | os.X_OK):
-            place = Path(folder) / f"ray-{os.getuid()}"
-            place.mkdir(mode=0o700, exist_ok=True)
-            if place.stat().st_uid == os.getuid() and not place.is_symlink():
-                return place
+            private = Path(folder) / f"lungtune-{os.getuid()}"
+            private.mkdir(mode=0o700, exist_ok=True)
+            if private.stat().st_uid == os.getuid() and not private.is_symlink():
+                private.chmod(0o700)
+                return private / "ray"  # Ray opens its own folder to everybody
     what = f"is {len(os.fsencode(default))} bytes long: the paths of Ray's sockets in it exceed {LONGEST_SOCKET} bytes"
     raise UserError(what, where=default, hint=f"set RAY_TMPDIR to a folder of at most {_longest()} bytes")
 
