@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-SPECIAL = re.compile(r"[\\`*\[\]|]|(?<!\w)_|_(?!\w)|~~|!(?=\[)")
-HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+SPECIAL = re.compile(r"[\\`*\[\]|]|(?<!\w)_|_(?!\w)|~~|!(?=\[)|^[#>]")
+HTML = {"&": "&amp;", "<": "&lt;"}
 
 
 def text(value: object) -> str:
@@ -14,7 +14,7 @@ def text(value: object) -> str:
     A backslash stands before what CommonMark and GitHub's tables would read as markup, and HTML is written as entities.
     """
     line = " ".join(str(value).split())
-    entities = re.sub("[&<>]", lambda found: HTML[found[0]], line)
+    entities = re.sub("[&<]", lambda found: HTML[found[0]], line)
     return SPECIAL.sub(lambda found: f"\\{found[0]}", entities)
 
 

@@ -111,7 +111,7 @@ class Details:
             else:
                 runs = self._runs(entry)
                 document.config = runs[0].config
-                document.curves = [curve for run in runs if (curve := self._curve(run, table))]
+                document.curves = [curve for run in runs if (curve := self._curve(run, table, document))]
             if entry.numbers is not None:
                 self._fill(document, self._seeds(entry, table.protocol), board)
         except UserError as error:
@@ -120,16 +120,17 @@ class Details:
             self._lacks(entry, document, unreadable(error))
         return document
 
-    def _curve(self, run: FoldResult, table: Table) -> Curve | None:
+    def _curve(self, run: FoldResult, table: Table, document: EntryDetail) -> Curve | None:
         """How a training went; None where its epochs are not what a training writes."""
         try:
             return _curve(run, table)
         except (AttributeError, TypeError, ValueError) as error:
+            document.digest = f"incomplete {document.digest.split()[-1]}"
             self.problems.append(Problem(result=run.hash, what=f"its epochs cannot be read ({type(error).__name__})"))
             return None
 
     def _lacks(self, entry: Entry, document: EntryDetail, why: str) -> None:
-        document.digest = f"incomplete {document.digest}"
+        document.digest = f"incomplete {document.digest.split()[-1]}"
         self.problems.append(Problem(result=entry.id, what=f"the entry's page is not whole: {why}"))
 
     def board(self, board: Board) -> BoardDetail | None:

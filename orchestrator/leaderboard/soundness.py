@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from feature_store.errors import UserError
 from orchestrator.leaderboard.index import NAME
@@ -20,6 +20,7 @@ from workers.evaluation import Metrics, metrics_of
 from workers.results import DataSummary, FoldResult
 from workers.semantics import VERSION
 
+TAGS = {"feature": "kind", "model": "name", "objective": "name", "optim": "name"}  # part of a config -> what it is
 TOLERANCE = 0.01  # percent points between a stored number and that of the stored confusion matrix
 
 
@@ -66,6 +67,9 @@ def _config_fault(result: FoldResult) -> str | None:
         parameters = result.model["parameters"]
         if not isinstance(parameters, int) or isinstance(parameters, bool) or parameters < 0:
             raise ValueError(f"{str(parameters)[:40]!r} parameters")
+        for part, tag in TAGS.items():
+            if not isinstance(name := result.config.get(part, {}).get(tag, ""), str):
+                raise ValueError(f"{part}.{tag} is {str(name)[:40]!r}")
         describe_model(result.config, parameters)
         describe_objective(result.config)
         pretraining(result.config)
@@ -76,8 +80,10 @@ def _config_fault(result: FoldResult) -> str | None:
         return None
     try:
         config = ExperimentConfig.parse(result.config)
-    except UserError:  # settings may have gone since
-        return None
+    except UserError as error:  # settings may have gone since, and choices: another type is another matter
+        found = error.__cause__.errors() if isinstance(error.__cause__, ValidationError) else []
+        wrong = [".".join(map(str, one["loc"])) for one in found if _of_another_type(dict(one))]
+        return f"its config holds something else at {wrong[0]}" if wrong else None
     if config.feature.feature_id == result.key.feature_id and config.config_hash != result.key.config_hash:
         return f"its config is not the one that it is named by: its hash is {config.config_hash}"
     if (config.dataset, config.task) != (result.data.dataset, result.data.task):
@@ -85,6 +91,13 @@ def _config_fault(result: FoldResult) -> str | None:
     if config.compat != result.compat:
         return "the copied defects that it names are not those of its config"
     return None
+
+
+def _of_another_type(error: Mapping[str, Any]) -> bool:
+    """Whether a config's fault is no setting or choice that another version had."""
+    if error["type"] == "literal_error":
+        return isinstance(error["input"], dict | list)
+    return error["type"].endswith(("_type", "_parsing")) or error["type"] == "union_tag_not_found"
 
 
 def _confusion_fault(metrics: Metrics, data: DataSummary) -> str | None:

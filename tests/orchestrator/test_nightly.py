@@ -217,6 +217,48 @@ def test_the_command_exits_with_one_where_an_entry_contradicts_its_predictions(
     assert code == 1 and len(json.loads(printed)["changes"]["contradicted"]) == 2
 
 
+@pytest.fixture
+def copied(made: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The installation at another place, whose registry may be written: MLflow keeps connections to files open."""
+    shutil.copytree(made.home, tmp_path / "copied")
+    monkeypatch.setenv("LUNGTUNE_HOME", str(tmp_path / "copied"))
+    return replace(Settings.load(tmp_path / "copied"), store=made.store)
+
+
+@pytest.mark.parametrize("card", ["{}", "no JSON", '{"score": []}'])
+def test_a_card_that_cannot_be_read_is_named_and_the_rest_goes_on(run: Run, copied: Settings, card: str) -> None:
+    Registry.open(copied).client.set_model_version_tag(MODEL, "1", "card", card)
+    found = night(copied)
+    assert "model card cannot be read" in found.changes.refused[f"{MODEL}/1"] and len(found.changes.new) == 2
+    assert run("leaderboard", "build")[0] == 0
+    code, printed, _ = run("registry", "list", "--json")
+    (version,) = json.loads(printed)
+    assert code == 0 and version["card"] is None and "cannot be read" in version["problem"]
+    code, printed, _ = run("registry", "show", f"{MODEL}/1")
+    assert code == 0 and "card cannot be read" in printed
+    code, _, told = run("registry", "verify", f"{MODEL}/1")
+    assert code == 2 and "model card cannot be read" in told
+
+
+def test_a_history_of_champions_that_cannot_be_read_is_named_and_the_rest_is_shown(copied: Settings) -> None:
+    Registry.open(copied).client.set_registered_model_tag(MODEL, "lungtune.champion.9", "no JSON")
+    found = night(copied)
+    assert any("history of model" in warning for warning in found.warnings) and len(found.changes.new) == 2
+
+
+def test_a_night_that_crashes_exits_with_two(home: Settings, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1 means that the night was done, and something is not what was stored of it."""
+    monkeypatch.setenv("LUNGTUNE_HOME", str(home.home))
+
+    def crash(*arguments: Any, **options: Any) -> None:
+        raise ZeroDivisionError("a [bug]")
+
+    monkeypatch.setattr(module, "compare", crash)
+    code, _, told = run("nightly")
+    assert code == 2 and "ZeroDivisionError: a [bug]" in told and "Traceback" not in told
+    assert latest(ResultStore.open(home.results).storage) is None
+
+
 # --- two nights compared ---
 
 
