@@ -90,7 +90,7 @@ def _search(card: ModelCard) -> str:
 
 def _load(card: ModelCard) -> str:
     name, listed = card.name, " --table list.csv" if card.table else ""
-    row = '{"path": ["recording.wav"]' + (', "table": [cells]}' if card.table else "}")
+    row = '{"audio": [open("recording.wav", "rb").read()]' + (', "table": [cells]}' if card.table else "}")
     return f"""## How to load
 
     lungtune predict {name}@champion recording.wav{listed}

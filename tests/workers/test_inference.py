@@ -20,8 +20,9 @@ from feature_store.errors import UserError
 from feature_store.features import NAMED, resolve_feature
 from tests.conftest import TINY_FEATURE
 from workers.config import ExperimentConfig
-from workers.inference import BATCH, CONFIG, SoundModel, Waveform, windows, write_model
+from workers.inference import BATCH, CONFIG, SoundModel, windows, write_model
 from workers.models import build_model
+from workers.sound import Waveform
 
 CLASSES = ["normal", "crackle", "wheeze", "both"]
 RATE = 16_000
