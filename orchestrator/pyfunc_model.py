@@ -188,7 +188,7 @@ def _cycles(row: dict[Any, Any], where: str, most: float) -> list[tuple[float, f
         return [(start, end)]
     if not all(_missing(time) for time in times):
         raise UserError("give cycles, or start and end, not both", where=where)
-    pairs = list(given) if _listed(given) else []
+    pairs: list[Any] = [] if given is None or not _listed(given) else list(given)
     Limits(cycles=most).take("cycles", len(pairs), where)
     if not pairs or any(not _listed(pair) or len(pair) != 2 for pair in pairs):
         raise UserError(
