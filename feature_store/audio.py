@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from feature_store.datasets.audio_header import read_header
+from feature_store.datasets.audio_header import LARGEST_SAMPLE, open_sound, read_length
 from feature_store.errors import UserError
 from feature_store.features.spec import Spec
 from feature_store.pieces import cut_pieces, slice_pieces
@@ -18,30 +18,59 @@ from feature_store.waveform import augment, generator_of, white_noise
 from feature_store.wavelet import denoised
 
 FILTER_ORDER = 5
+MOST_SAMPLES = 48_000  # a second, where the seconds to decode are limited
 LARGEST_TERM = 2_000  # of the ratio of two rates: the resampler's filters grow with its square
 
 
-def decode(path: Path) -> tuple[np.ndarray, int]:
-    """A mono file's samples in [-1, 1], float32, and its rate in Hz; WAV or FLAC of 16, 24 or 32 bit.
+def decode(path: Path, longest: float = math.inf) -> tuple[np.ndarray, int]:
+    """A mono file's samples, float32, and its rate in Hz; WAV, FLAC and what else `read_header` takes.
+
+    Samples lie in [-1, 1], but those of a float file may lie anywhere: see `at_full_scale`.
+
+    Args:
+        path: the file.
+        longest: seconds of sound that are decoded at most, of as many samples as at 48 kHz.
 
     Raises:
-        UserError: the file is missing, empty, truncated, not audio or not mono.
+        UserError: the file is missing, empty, truncated, not audio, not mono, too long, or holds NaN.
     """
     import soundfile
 
     try:
-        _, problems = read_header(path)  # libsndfile alone takes a cut WAV for a shorter one
+        header, problems = read_length(path)
         for problem in problems:
             if problem.severity == "error":
                 raise UserError(problem.what, where=problem.where, hint=problem.hint or None)
-        with soundfile.SoundFile(path) as file:
-            declared, rate = file.frames, file.samplerate
-            samples = file.read(dtype="float32")
+        assert header is not None
+        if header.seconds > (allowed := longest * min(1.0, MOST_SAMPLES / header.rate)):
+            what = f"holds {header.seconds:,.0f} s of sound at {header.rate} Hz, and at most {allowed:,.0f} s are taken"
+            raise UserError(what, where=str(path))
+        with open_sound(path) as (file, _):
+            samples, rate = file.read(dtype="float32"), file.samplerate
     except (soundfile.LibsndfileError, OSError) as error:
         raise UserError("is not an audio file that can be read", where=str(path), hint=str(error)) from error
-    if len(samples) < declared:
-        raise UserError(f"is truncated: {len(samples)} of {declared} samples", where=str(path))
+    if len(samples) < header.frames:
+        raise UserError(f"is truncated: {len(samples)} of {header.frames} samples", where=str(path))
+    if not np.isfinite(samples).all():
+        raise UserError("holds samples that are NaN or infinite", where=str(path))
     return samples, rate
+
+
+def at_full_scale(samples: np.ndarray, full_scale: float | None, where: str) -> np.ndarray:
+    """Samples of a float file or of a list as features take them; those of whole numbers are divided by `full_scale`.
+
+    A float recording may pass 1 a little and is taken as it is. What passes 16 is whole numbers stored as floats.
+
+    Raises:
+        UserError: samples pass 16, and there is no full scale or it leaves them there.
+    """
+    largest = float(np.abs(samples).max(initial=0.0))
+    if largest > LARGEST_SAMPLE and full_scale:
+        samples, largest = samples / np.float32(full_scale), largest / full_scale
+    if largest > LARGEST_SAMPLE:
+        hint = "samples lie between -1 and 1: divide those of 16 bit by 32768, or set the feature's full_scale to it"
+        raise UserError(f"has a sample of {largest:g}", where=where, hint=hint)
+    return samples
 
 
 def resample(waveform: np.ndarray, rate: int, target: int) -> np.ndarray:
@@ -104,14 +133,19 @@ def band_pass(waveform: np.ndarray, rate: int, band: tuple[float, float]) -> np.
 
 
 def load_recording(
-    path: Path, sample_rate: int, fade_seconds: float, band: tuple[float, float] | None = None
+    path: Path,
+    sample_rate: int,
+    fade_seconds: float,
+    band: tuple[float, float] | None = None,
+    full_scale: float | None = None,
 ) -> np.ndarray:
     """A whole recording at a rate, filtered if a band is given, faded in and out once, ``[samples]`` float32.
 
     Raises:
-        UserError: as `decode`.
+        UserError: as `decode` and `at_full_scale`.
     """
-    return condition(*decode(path), sample_rate, fade_seconds, band)
+    samples, rate = decode(path)
+    return condition(at_full_scale(samples, full_scale, str(path)), rate, sample_rate, fade_seconds, band)
 
 
 def condition(
@@ -130,7 +164,7 @@ def cut(waveform: np.ndarray, start: float, end: float, rate: int) -> np.ndarray
     Raises:
         UserError: nothing is left.
     """
-    first, last = (min(int(second * rate), len(waveform)) for second in (start, end))
+    first, last = (int(min(second * rate, len(waveform))) for second in (start, end))
     if last <= first:
         raise UserError(f"the cycle from {start} to {end} s has no samples", hint="correct its annotation")
     return waveform[first:last]

@@ -217,7 +217,7 @@ def compute_recording(recording: Recording, spec: Spec) -> tuple[np.ndarray, np.
         UserError: the audio cannot be used, or a value is not finite.
     """
     assert recording.audio is not None
-    waveform = load_recording(recording.audio, spec.sample_rate, spec.fade_seconds, spec.band_pass)
+    waveform = load_recording(recording.audio, spec.sample_rate, spec.fade_seconds, spec.band_pass, spec.full_scale)
     cycles = cut_cycles(waveform, [(cycle.start, cycle.end) for cycle in recording.cycles], spec)
     values = spec.compute([version for cycle in cycles for version in with_copies(cycle, spec)])
     values = values.reshape(len(cycles), *spec.stored_shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterable
 
 QUOTED = 80  # characters of a value in a message
@@ -33,6 +34,22 @@ class UserError(Exception):
 
 def _rebuild(cls: type[UserError], what: str, where: str | None, hint: str | None) -> UserError:
     return cls(what, where=where, hint=hint)
+
+
+def printable(text: object) -> str:
+    """Text for people, such as a file's name: bytes that are no UTF-8 and control characters as escapes.
+
+    >>> printable("a\\udce9\\x1b[31m.wav")
+    'a\\\\xe9\\\\x1b[31m.wav'
+    """
+    return "".join(_escaped(one) if unicodedata.category(one) in {"Cc", "Cs"} else one for one in str(text))
+
+
+def _escaped(one: str) -> str:
+    code = ord(one)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a name that is no UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return one.encode("unicode_escape", "surrogatepass").decode()
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

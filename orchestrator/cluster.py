@@ -6,13 +6,15 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import ray
 
-from feature_store.errors import UserError
+from feature_store.errors import UserError, printable
 from orchestrator.packing import SHARES, Slot
 from orchestrator.surroundings import ray_folder
 from search_spaces.schema import Resources
@@ -87,9 +89,14 @@ def connect() -> Cluster:
     """Join the cluster that the environment names (`RAY_ADDRESS`, or a Ray job's), or start one on this machine.
 
     Raises:
-        UserError: no folder is short enough for the sockets of an own one.
+        UserError: the command names a file that is not UTF-8, which Ray cannot pass on, or no folder is short enough for
+            the sockets of an own cluster.
     """
     if not ray.is_initialized():
+        for word in (*sys.argv, str(Path.cwd())):
+            if any("\ud800" <= one <= "\udfff" for one in word):
+                hint = "rename it; `features build` takes it with --workers 0"
+                raise UserError("is no UTF-8, and Ray takes no such name", where=printable(word), hint=hint)
         if os.environ.get("RAY_ADDRESS"):
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
         else:

@@ -99,13 +99,13 @@ def _search(card: ModelCard) -> str:
 
 def _load(card: ModelCard) -> str:
     name, listed = " ".join(card.name.replace("`", "'").split()), " --table list.csv" if card.table else ""
-    frame = '{"path": ["recording.wav"]' + (', "table": [cells]}' if card.table else "}")
+    row = '{"audio": [open("recording.wav", "rb").read()]' + (', "table": [cells]}' if card.table else "}")
     return f"""## How to load
 
     lungtune predict {name}@champion recording.wav{listed}
     mlflow models serve --model-uri models:/{name}@champion --env-manager local --port 5001
 
-or `mlflow.pyfunc.load_model("models:/{name}@champion").predict(pandas.DataFrame({frame}))`.
+or `mlflow.pyfunc.load_model("models:/{name}@champion").predict(pandas.DataFrame({row}))`.
 Nothing in the package is pickled: code, configuration and safetensors."""
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,50 +17,65 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel
 
 from feature_store.errors import UserError
-from workers.inference import RecordingPrediction, Sound, SoundModel, Waveform
+from workers.inference import RecordingPrediction, SoundModel
+from workers.sound import Limits, Sound, Waveform
 
-PATHS = "LUNGTUNE_SERVE_PATHS"  # 0: none are read; a folder: only files in it; not set or 1: any
+PATHS = "LUNGTUNE_SERVE_PATHS"  # a folder whose files may be read; not set: none are
 SOUNDS = ("path", "audio", "samples")
+QUOTED = 60  # characters of a value in a message
+SERVER = "mlflow.pyfunc.scoring_server.app"
 
 
 class RespiratorySoundModel(PythonModel):
     """Rows of sound to class probabilities, a row a cycle and one a recording.
 
-    A row has one of ``path`` (of a file on the machine that predicts), ``audio`` (the bytes of a WAV or FLAC file) and
-    ``samples`` (in [-1, 1], with their ``rate`` in Hz). Where cycles are known, it has ``cycles``, a list of pairs of
-    seconds, or ``start`` and ``end`` of one; several rows with one path are cycles of one recording. A recording
-    without any is cut into windows; the parameters ``window_seconds`` and ``hop_seconds`` tell their length and
-    distance. A model whose feature takes numbers beside the sound wants ``table`` too: the cells of the recording's row
-    in its corpus' list, by their columns.
+    A row has one of ``path`` (of a file in the folder that `LUNGTUNE_SERVE_PATHS` names; without it none is read),
+    ``audio`` (the bytes of a WAV or FLAC file) and ``samples`` (in [-1, 1], with their ``rate`` in Hz). Where cycles
+    are known, it has ``cycles``, a list of pairs of seconds, or ``start`` and ``end`` of one; several rows with one
+    path are cycles of one recording. A recording without any is cut into windows; the parameters ``window_seconds`` and
+    ``hop_seconds`` tell their length and distance. A model whose feature takes numbers beside the sound wants ``table``
+    too: the cells of the recording's row in its corpus' list, by their columns.
 
     The answer's columns: ``row`` (number of the recording's first row), ``recording`` (its path, or ``row N``),
     ``level`` (``cycle``, which a window is too, or ``recording``), ``start``, ``end``, ``label``, ``note`` (what makes
     the row doubtful), and the probability of each class. A recording's are the mean over its cycles, weighted by their
     seconds.
 
+    All rows of an input together may cost as much as `workers.sound.Limits.of_a_request` says.
+
     Raises:
-        MlflowException: bad input; a server answers with status 400 and the message.
+        MlflowException: bad input, or too much; a server answers with status 400 and the message.
     """
 
     def load_context(self, context: Any) -> None:
+        """Load the model, and refuse settings that make no sense before anything is asked."""
+        Limits.of_a_request()
+        _readable_folder()
         self.model = SoundModel(Path(context.artifacts["weights"]).parent)
+        if SERVER in sys.modules:
+            _keep_traces_out_of_answers()
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """One row a cycle and one a recording; see the class."""
         params = params or {}
         try:
             answer: list[dict[str, Any]] = []
+            limits = Limits.of_a_request()
             windows = {"window": params.get("window_seconds"), "hop": params.get("hop_seconds")}
-            for one in _recordings(model_input):
+            for one in _recordings(model_input, limits):
                 numbers = self._numbers(one)
-                said = self.model.predict(one.sound, one.cycles, **windows, name=one.name, table=numbers)
+                said = self.model.predict(one.sound, one.cycles, **windows, name=one.name, table=numbers, limits=limits)
                 answer += self._rows(one.row, one.name, said)
         except UserError as error:
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
+        except Exception as error:  # MLflow would answer with its stack trace
+            logging.getLogger(__name__).exception("an input could not be answered")
+            told = f"the model cannot answer this input ({type(error).__name__}); the server's log says more"
+            raise MlflowException(told, error_code=INTERNAL_ERROR) from None
         return pd.DataFrame(answer)
 
     def _numbers(self, recording: Recording) -> tuple[float, ...]:
@@ -104,53 +123,63 @@ class Recording:
     table: Any
 
 
-def _recordings(table: pd.DataFrame) -> list[Recording]:
+def _recordings(table: Any, limits: Limits) -> list[Recording]:
     """Every recording that the rows name.
 
     Raises:
-        UserError: a row has no sound or more than one, or what belongs to it is missing or not of its kind.
+        UserError: a row has no sound or more than one, or what belongs to it is missing or not of its kind; or there
+            are more cycles than the limits have, which are left as they were.
     """
-    if table.empty:
+    if not isinstance(table, pd.DataFrame) or table.empty:
         raise UserError("there is no row", hint=f"a row has one of the columns {', '.join(SOUNDS)}")
     found: list[Recording] = []
     of_path: dict[str, Recording] = {}
+    given = 0
     for number, row in enumerate(table.to_dict(orient="records")):
         where, beside = f"row {number}", row.get("table")
-        cycles = _cycles(row, where)
+        cycles = _cycles(row, where, limits.cycles - given)
+        given += len(cycles or ())
         kinds = [kind for kind in SOUNDS if not _missing(row.get(kind))]
         if len(kinds) != 1:
             told = " and ".join(kinds) or "none of them"
             raise UserError(f"a row has one of {', '.join(SOUNDS)}; this one has {told}", where=where)
         if kinds == ["path"]:
-            path = str(row["path"])
+            path = row["path"]
+            if not isinstance(path, str):
+                raise UserError(f"path is not text: {_quoted(path)}", where=where)
             if path in of_path:
                 known = of_path[path]
                 if known.cycles is None or cycles is None:
                     hint = "give every row of a recording its cycle, or have one row"
-                    raise UserError(
-                        f"'{path}' stands in several rows, one of them without a cycle", where=where, hint=hint
-                    )
+                    what = f"{_quoted(path)} stands in several rows, one of them without a cycle"
+                    raise UserError(what, where=where, hint=hint)
                 if not _missing(beside) and beside != known.table:
                     hint = f"that of row {known.row} counts for all its rows"
-                    raise UserError(f"'{path}' stands in several rows with another table", where=where, hint=hint)
+                    what = f"{_quoted(path)} stands in several rows with another table"
+                    raise UserError(what, where=where, hint=hint)
                 known.cycles.extend(cycles)
                 continue
-            of_path[path] = Recording(number, path, _allowed(path), cycles, beside)
+            of_path[path] = Recording(number, path, _allowed(path, where), cycles, beside)
             found.append(of_path[path])
         elif kinds == ["audio"]:
             found.append(Recording(number, where, _bytes(row["audio"], where), cycles, beside))
         else:
             rate = _number(row.get("rate"), "rate", where)
             try:
-                samples = np.asarray(row["samples"], dtype=np.float32)
-            except (TypeError, ValueError) as error:
+                with np.errstate(over="ignore"):  # 1e308 becomes infinite, and is refused as such
+                    samples = np.asarray(row["samples"], dtype=np.float32)
+            except (TypeError, ValueError, OverflowError) as error:
                 raise UserError("samples are not a list of numbers", where=where) from error
             found.append(Recording(number, where, Waveform(samples, rate), cycles, beside))
     return found
 
 
-def _cycles(row: dict[Any, Any], where: str) -> list[tuple[float, float]] | None:
-    """A row's cycles; None where it names none."""
+def _cycles(row: dict[Any, Any], where: str, most: float) -> list[tuple[float, float]] | None:
+    """A row's cycles; None where it names none.
+
+    Raises:
+        UserError: they are no pairs of numbers, or more than `most`.
+    """
     given, times = row.get("cycles"), [row.get("start"), row.get("end")]
     if _missing(given):
         if all(_missing(time) for time in times):
@@ -159,44 +188,99 @@ def _cycles(row: dict[Any, Any], where: str) -> list[tuple[float, float]] | None
         return [(start, end)]
     if not all(_missing(time) for time in times):
         raise UserError("give cycles, or start and end, not both", where=where)
-    pairs = [] if not isinstance(given, Sequence | np.ndarray) or isinstance(given, str) else list(given)
-    if not pairs or any(isinstance(pair, str) or not hasattr(pair, "__len__") or len(pair) != 2 for pair in pairs):
+    pairs: list[Any] = [] if given is None or not _listed(given) else list(given)
+    Limits(cycles=most).take("cycles", len(pairs), where)
+    if not pairs or any(not _listed(pair) or len(pair) != 2 for pair in pairs):
         raise UserError(
             "cycles are a list of pairs of seconds", where=where, hint="for example [[0.0, 2.1], [2.1, 4.0]]"
         )
     return [(_number(start, "cycles", where), _number(end, "cycles", where)) for start, end in pairs]
 
 
-def _allowed(path: str) -> Path:
-    """The file, if this process may read files for whoever asks.
+def _readable_folder() -> Path | None:
+    """The folder whose files may be read for whoever asks; None where there is none.
 
     Raises:
-        UserError: `LUNGTUNE_SERVE_PATHS` forbids it.
+        UserError: `LUNGTUNE_SERVE_PATHS` names no folder.
     """
-    place = os.environ.get(PATHS, "1")
-    if place == "0":
-        hint = "send `audio` or `samples`"
-        raise UserError("this server reads no files", where=path, hint=hint)
-    if place not in ("", "1") and not Path(path).resolve().is_relative_to(Path(place).resolve()):
-        raise UserError("this server reads no files from there", where=path, hint="send `audio` or `samples`")
-    return Path(path)
+    place = os.environ.get(PATHS, "").strip()
+    if place in ("", "0"):
+        return None
+    if not Path(place).is_dir():
+        raise UserError(f"'{place}' is no folder", where=PATHS, hint="name a folder of recordings, or leave it out")
+    return Path(place).resolve()
+
+
+def _allowed(path: str, where: str) -> Path:
+    """A sound file in the folder whose files may be read, with its links followed.
+
+    Raises:
+        UserError: it is none; the message is the same whether there is such a file or not.
+    """
+    import soundfile
+
+    folder = _readable_folder()
+    if folder is None:
+        raise UserError("this server reads no files", where=where, hint="send `audio` or `samples`")
+    try:
+        file = (folder / path).resolve()
+        if file.is_relative_to(folder) and file.is_file():
+            with soundfile.SoundFile(os.fsencode(file)):
+                return file
+    except (OSError, ValueError, RuntimeError):  # a NUL; a circle of links; libsndfile's are RuntimeErrors
+        pass
+    hint = f"a WAV or FLAC file in the folder that {PATHS} names; or send `audio` or `samples`"
+    raise UserError(f"this server reads no sound file of the name {_quoted(path)}", where=where, hint=hint)
 
 
 def _bytes(audio: Any, where: str) -> bytes:
-    if not isinstance(audio, bytes | bytearray):
-        raise UserError(
-            f"audio are the bytes of a file, not {type(audio).__name__}", where=where, hint="base64 in JSON"
-        )
-    return bytes(audio)
+    """The bytes of a file, as they are or in base64.
+
+    Raises:
+        UserError: they are neither.
+    """
+    if isinstance(audio, bytes | bytearray):
+        return bytes(audio)
+    if isinstance(audio, str):
+        try:
+            return base64.b64decode(audio, validate=True)
+        except (binascii.Error, ValueError) as error:
+            hint = "encode the bytes of the file: base64 -w0 recording.wav"
+            raise UserError(f"audio is not base64: {_quoted(audio)}", where=where, hint=hint) from error
+    what = f"audio are the bytes of a file, not {type(audio).__name__}"
+    raise UserError(what, where=where, hint="base64 in JSON")
+
+
+def _listed(value: Any) -> bool:
+    return isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)
+
+
+def _quoted(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= QUOTED else f"{text[:QUOTED]}..."
+
+
+def _keep_traces_out_of_answers() -> None:
+    """MLflow's server adds its stack trace, with the paths of the installation, to some answers (CSV, Parquet).
+
+    It puts them in before the model is asked, so that only the text of the answer is left to change.
+    """
+    plain = MlflowException.serialize_as_json
+
+    def without_trace(self: MlflowException) -> str:
+        self.json_kwargs.pop("stack_trace", None)
+        return plain(self)
+
+    MlflowException.serialize_as_json = without_trace  # type: ignore[method-assign]
 
 
 def _number(value: Any, name: str, where: str) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if _missing(value) or math.isnan(number):
-        raise UserError(f"{name} is not a number: {value!r}", where=where)
+    if _missing(value) or not math.isfinite(number):
+        raise UserError(f"{name} is not a number: {_quoted(value)}", where=where)
     return number
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,29 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from feature_store.audio import condition, cut_cycle_pieces, cut_cycles, decode
+from feature_store.audio import condition, cut_cycle_pieces, cut_cycles
 from feature_store.errors import UserError
 from workers.config import ExperimentConfig
+from workers.sound import MOST_WINDOWS, Limits, Sound, read_sound
 from workers.voting import Pieces, put_together
 
 CONFIG, WEIGHTS = "model_config.json", "model.safetensors"
 BATCH = 16  # cycles, or pieces of them, that are in memory as tensors at once
-LOWEST_RATE, USUAL_RATE, HIGHEST_RATE = 1_000, 4_000, 1_000_000  # Hz; lung sounds reach up to 2 kHz
-LARGEST_SAMPLE = 16.0  # a float recording may pass 1 a little; 16-bit whole numbers are far above
+USUAL_RATE = 4_000  # Hz; lung sounds reach up to 2 kHz
 SILENCE = 1e-4  # largest sample of what counts as silence: 80 dB below full scale
 SHORTEST, LATEST = 0.2, 0.1  # s: ICBHI's shortest cycle; how far its annotations end past their recordings
-MOST_WINDOWS = 100_000
-
-
-@dataclass(frozen=True)
-class Waveform:
-    """Sound as numbers: ``[samples]`` in [-1, 1], mono, and its rate in Hz."""
-
-    samples: np.ndarray
-    rate: float
-
-
-Sound = Path | bytes | Waveform  # a WAV or FLAC file, the bytes of one, or its samples
+LONGEST = 86_400.0  # s: no annotation of a recording goes on for more than a day
 
 
 @dataclass(frozen=True)
@@ -121,6 +109,7 @@ class SoundModel:
         name: str | None = None,
         table: Sequence[float] = (),
         pieces: Pieces | None = None,
+        limits: Limits | None = None,
     ) -> RecordingPrediction:
         """Class probabilities of each cycle of a recording.
 
@@ -134,18 +123,23 @@ class SoundModel:
             pieces: of a cycle longer than the feature all overlapping pieces are heard, and put together by the mean
                 of their probabilities or by a vote (see `workers.voting`); without it only the one part that training
                 takes. No window is longer.
+            limits: what the recording may cost, and less that afterwards; without them only windows are limited.
 
         Raises:
-            UserError: it is no such recording, a cycle lies outside of it, or the windows make no sense.
+            UserError: it is no such recording, a cycle lies outside of it, the windows make no sense, or it costs more.
         """
         name = name or (str(sound) if isinstance(sound, Path) else "the sound")
-        spec = self.config.feature
-        samples, rate = _read(sound, name)
+        spec, limits = self.config.feature, limits or Limits()
+        limits.take("cycles", len(cycles or ()), name)
+        samples, rate = read_sound(sound, name, spec.full_scale, limits)
         waveform = condition(samples, rate, spec.sample_rate, spec.fade_seconds, spec.band_pass)
         seconds = len(samples) / rate
         notes = [] if rate >= USUAL_RATE else [f"sampled at {rate} Hz: lung sounds reach up to 2 kHz"]
+        if (largest := float(np.abs(samples).max())) > 1:
+            notes.append(f"samples up to {largest:.3g}, where full scale is 1")
         if cycles is None:
-            spans, pieces = self.windows(seconds, window, hop), None
+            spans, pieces = self.windows(seconds, window, hop, limits.windows), None
+            limits.take("windows", len(spans), name)
             notes.insert(0, f"no cycles given: cut into {len(spans)} window{'s' if len(spans) > 1 else ''}")
         else:
             spans = _checked(cycles, seconds, name)
@@ -162,7 +156,7 @@ class SoundModel:
         return RecordingPrediction(predicted, seconds, rate, "; ".join(notes))
 
     def windows(
-        self, seconds: float, window: float | None = None, hop: float | None = None
+        self, seconds: float, window: float | None = None, hop: float | None = None, most: float = MOST_WINDOWS
     ) -> list[tuple[float, float]]:
         """The windows that a recording of so many seconds is cut into; see the function `windows`.
 
@@ -172,7 +166,7 @@ class SoundModel:
         longest = self.config.feature.seconds
         if window is not None and not 0 < window <= longest:
             raise UserError(f"a window of {window:g} s does not fit the model", hint=f"it hears {longest:g} s at once")
-        return windows(seconds, window or longest, hop)
+        return windows(seconds, window or longest, hop, most)
 
     def _heard(
         self,
@@ -205,6 +199,8 @@ class SoundModel:
 
         spec = self.config.feature
         values, beside = spec.compute(waveforms), spec.compute_scalars(waveforms, table)
+        if not (np.isfinite(values).all() and (beside is None or np.isfinite(beside).all())):
+            raise UserError("its features are not finite numbers", hint="is its audio sound?")
         with torch.inference_mode():
             scalars = None if beside is None else torch.from_numpy(beside).to(self.device)
             shares = None
@@ -218,7 +214,9 @@ class SoundModel:
         return rows
 
 
-def windows(seconds: float, length: float, hop: float | None = None) -> list[tuple[float, float]]:
+def windows(
+    seconds: float, length: float, hop: float | None = None, most: float = MOST_WINDOWS
+) -> list[tuple[float, float]]:
     """A recording cut into windows.
 
     Without a hop they are equal, at most `length` seconds long, and lie side by side. With one each is `length` long
@@ -230,13 +228,13 @@ def windows(seconds: float, length: float, hop: float | None = None) -> list[tup
     [(0.0, 8.0), (5.0, 13.0), (10.0, 18.0), (12.0, 20.0)]
 
     Raises:
-        UserError: the hop is not between 0 and `length`, or there would be too many windows.
+        UserError: the hop is not between 0 and `length`, or there would be more windows than `most`.
     """
     if hop is not None and not 0 < hop <= length:
         raise UserError(f"a hop of {hop:g} s does not fit windows of {length:g} s", hint="0 < hop <= window")
     step = hop or length
-    if seconds / step > MOST_WINDOWS:
-        raise UserError(f"{seconds:.0f} s give more than {MOST_WINDOWS:,} windows", hint="take longer ones")
+    if seconds > most * step:
+        raise UserError(f"{seconds:.0f} s give more than {most:,} windows", hint="take longer ones, or less sound")
     if hop is None:
         edges = np.linspace(0.0, seconds, max(1, math.ceil(seconds / length)) + 1).tolist()
         return list(itertools.pairwise(edges))
@@ -255,53 +253,14 @@ def write_model(folder: Path, config: ExperimentConfig, classes: list[str], weig
     return {"config": str(folder / CONFIG), "weights": str(folder / WEIGHTS)}
 
 
-# --- sound ---
-
-
-def _read(sound: Sound, name: str) -> tuple[np.ndarray, int]:
-    """Samples ``[samples]`` float32 and rate in Hz, checked."""
-    if isinstance(sound, Waveform):
-        return _checked_samples(sound.samples, name), _checked_rate(sound.rate, name)
-    try:
-        if isinstance(sound, Path):
-            samples, rate = decode(sound)
-        else:
-            with tempfile.TemporaryDirectory() as folder:  # the header is read from a file
-                path = Path(folder) / "audio"
-                path.write_bytes(sound)
-                samples, rate = decode(path)
-    except UserError as error:
-        raise UserError(error.what, where=name, hint=error.hint) from error
-    return samples, _checked_rate(rate, name)
-
-
-def _checked_rate(rate: float, name: str) -> int:
-    if not LOWEST_RATE <= rate <= HIGHEST_RATE or rate != int(rate):  # NaN is in no range
-        hint = f"whole Hz from {LOWEST_RATE:,} to {HIGHEST_RATE:,}"
-        raise UserError(f"a rate of {rate:g} Hz is none of a recording", where=name, hint=hint)
-    return int(rate)
-
-
-def _checked_samples(samples: np.ndarray, name: str) -> np.ndarray:
-    samples = np.asarray(samples, dtype=np.float32)
-    if samples.ndim != 1:
-        hint = "mix the channels down, or keep the one of the chest piece"
-        raise UserError(f"samples of shape {list(samples.shape)} are not one channel", where=name, hint=hint)
-    if not len(samples):
-        raise UserError("holds no sound (0 samples)", where=name)
-    if not np.isfinite(samples).all():
-        raise UserError("holds samples that are NaN or infinite", where=name)
-    if (largest := float(np.abs(samples).max())) > LARGEST_SAMPLE:
-        hint = "samples lie between -1 and 1: divide those of 16 bit by 32768"
-        raise UserError(f"has a sample of {largest:g}", where=name, hint=hint)
-    return samples
+# --- cycles ---
 
 
 def _checked(cycles: Sequence[tuple[float, float]], seconds: float, name: str) -> list[tuple[float, float]]:
     if not cycles:
         raise UserError("there is no cycle to classify", where=name, hint="give none at all to have windows cut")
     for start, end in cycles:
-        if not 0 <= start < min(end, seconds):
+        if not 0 <= start < min(end, seconds) or end > seconds + LONGEST:
             raise UserError(f"no cycle from {start} to {end} s in {seconds:.2f} s of sound", where=name)
     return list(cycles)
 

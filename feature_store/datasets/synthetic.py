@@ -8,6 +8,7 @@ from sound, not perfectly.
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -169,7 +170,8 @@ def _write_recording(folder: Path, name: str, patient: Patient, cycles: int, rng
         if wheezes:
             events.append(_add_wheeze(sound, start, end - start, device.rate, rng))
     heard = sounds.record(sound, device, rng)
-    soundfile.write(folder / f"{name}.wav", heard, device.rate, subtype=device.sample_format)
+    path = os.fsencode(folder / f"{name}.wav")  # a folder's name need not be UTF-8
+    soundfile.write(path, heard, device.rate, subtype=device.sample_format, format="WAV")
     rows = zip(starts, ends, labels.astype(int), strict=True)
     lines = [f"{start:.3f}\t{end:.3f}\t{crackle}\t{wheeze}\n" for start, end, (crackle, wheeze) in rows]
     (folder / f"{name}.txt").write_text("".join(lines))

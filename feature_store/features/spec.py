@@ -45,6 +45,12 @@ class Spec(TypedSettings):
         default=None,
         description="edges of a Butterworth filter over the whole recording, Hz; 200 to 1800 in RespireNet",
     )
+    full_scale: float | None = Field(
+        default=None,
+        gt=1,
+        description="what the samples of a float file are divided by if they pass 16, since they are whole numbers; "
+        "32768 for 16 bit; none: such a recording is refused",
+    )
     clip_blank: bool = Field(
         default=False, description="cut blank bins off the upper edge of the spectrogram and enlarge the rest"
     )

@@ -70,9 +70,9 @@ def build_features(
             reports.append(report)
     for problem in corpus.problems:
         if problem.severity == "warning":
-            err.print(f"[yellow]warning:[/yellow] {problem}", soft_wrap=True, highlight=False)
+            err.print(f"[yellow]warning:[/yellow] {escape(str(problem))}", soft_wrap=True, highlight=False)
     for problem in dict.fromkeys(problem for report in reports for problem in report.failed):
-        err.print(f"[red]left out:[/red] {problem}", soft_wrap=True, highlight=False)
+        err.print(f"[red]left out:[/red] {escape(str(problem))}", soft_wrap=True, highlight=False)
     if as_json:
         print_json({"store": target.uri, "features": [asdict(report) for report in reports]})
         return

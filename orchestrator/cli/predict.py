@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.markup import escape
 
 from orchestrator.cli.console import err, out, print_json
 
@@ -87,7 +88,7 @@ def predict(
         documents, failed = [], 0
         with err.status("predicting") as status:
             for number, path in enumerate(files, start=1):
-                status.update(f"{path.name} ({number} of {len(files)})")
+                status.update(f"{escape(path.name)} ({number} of {len(files)})")
                 try:
                     numbers = tables.of(path) if tables else ()
                     together = None if pieces == "one" else pieces
@@ -98,7 +99,7 @@ def predict(
                 except UserError as error:
                     failed += 1
                     documents.append({"file": str(path), "error": str(error)})
-                    err.print(f"[red]failed:[/red] {error}", highlight=False, soft_wrap=True)
+                    err.print(f"[red]failed:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         if csv_file is not None:
             _write_csv(csv_file, documents, model.classes)
         if as_json:
@@ -215,16 +216,17 @@ def _rows(documents: list[dict[str, Any]]) -> Iterator[tuple[str, str, float, fl
 
 
 def _write_csv(path: Path, documents: list[dict[str, Any]], classes: list[str]) -> None:
-    from feature_store.errors import UserError
+    from feature_store.errors import UserError, printable
     from orchestrator.csv_cells import cells
 
     try:
-        with path.open("w", newline="") as file:
+        with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(cells(["file", "level", "start", "end", "label", "note", *classes]))
             for name, level, start, end, row in _rows(documents):
                 probabilities = [row["probabilities"][label] for label in classes]
-                writer.writerow(cells([name, level, start, end, row["label"], row["note"], *probabilities]))
+                row_cells = [printable(name), level, start, end, row["label"], row["note"], *probabilities]
+                writer.writerow(cells(row_cells))
     except OSError as error:
         raise UserError(f"cannot be written: {error.strerror}", where=str(path)) from error
 
@@ -232,13 +234,15 @@ def _write_csv(path: Path, documents: list[dict[str, Any]], classes: list[str]) 
 def _show(documents: list[dict[str, Any]], classes: list[str]) -> None:
     from rich.table import Table
 
+    from feature_store.errors import printable
+
     table = Table(title="probabilities; a recording's are the mean over its cycles, weighted by their seconds")
     table.add_column("recording", overflow="fold")
     for name in ("seconds", "class", *classes, "note"):
         table.add_column(name, justify="left" if name in {"class", "note"} else "right")
     for name, level, start, end, row in _rows(documents):
         whole = level == "recording"
-        place = [Path(name).name, f"{end:.1f}"] if whole else ["", f"{start:.2f} to {end:.2f}"]
+        place = [escape(printable(Path(name).name)), f"{end:.1f}"] if whole else ["", f"{start:.2f} to {end:.2f}"]
         numbers = [f"{row['probabilities'][label]:.3f}" for label in classes]
         table.add_row(*place, row["label"], *numbers, row["note"], style="bold" if whole else None)
     out.print(table)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store.audio import cut, cut_cycles, decode, fade, fit_length, load_recording, resample
+from feature_store.datasets.audio_header import AudioHeader, read_header
 from feature_store.errors import UserError
 from feature_store.features import FbankSpec
 
@@ -98,6 +101,119 @@ def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str, width: str, sh
     path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(UserError, match=rf"cut\.{suffix}"):
         decode(path)
+
+
+CONTAINERS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC")
+EVERY_FILE = sorted(
+    (container, width, endian)
+    for container in soundfile.available_formats()
+    for width in set(soundfile.available_subtypes(container)) & {"PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"}
+    for endian in ("FILE", "LITTLE", "BIG")
+    if soundfile.check_format(container, width, endian)
+)
+
+
+@pytest.mark.parametrize(("container", "width", "endian"), EVERY_FILE)
+def test_a_file_of_any_container_is_whole_or_refused(tmp_path: Path, container: str, width: str, endian: str) -> None:
+    """Whatever libsndfile can write: read to the last sample, or refused; never taken for a shorter one when cut."""
+    path = tmp_path / "sound"
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 20_000).astype(np.float32)
+    soundfile.write(path, noise, 8_000, subtype=width, endian=endian, format=container)
+    whole = path.read_bytes()
+    if container in CONTAINERS:
+        np.testing.assert_allclose(decode(path)[0], noise, atol=2**-15)
+    else:
+        with pytest.raises(UserError):
+            decode(path)
+    for share in (0.3, 0.5, 0.95, 1 - 1e-3):
+        path.write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(UserError):
+            decode(path)
+
+
+@pytest.mark.parametrize(
+    ("riff", "data"),
+    [
+        (0, 0),
+        (36, 0),  # Python's wave, before it knows
+        (0xFFFFFFFF, 0xFFFFFFFF),  # FFmpeg
+        (0xFFFFFFFF, 0),
+        (0x7FFFFFFF, 0x7FFFFFDB),
+        (0x7FFFF024, 0x7FFFF000),  # SoX
+        (0x80000024, 0x80000000),
+    ],
+)
+def test_a_wav_of_unknown_length_is_what_is_there(tmp_path: Path, riff: int, data: int) -> None:
+    path, written = tmp_path / "a.wav", tone(440, 1.37, 8_000)
+    soundfile.write(path, written, 8_000, subtype="PCM_16")
+    content = bytearray(path.read_bytes())
+    assert content[36:40] == b"data"
+    content[4:8], content[40:44] = struct.pack("<I", riff), struct.pack("<I", data)
+    path.write_bytes(content + b"\0")  # half a sample more
+    samples, _ = decode(path)
+    np.testing.assert_allclose(samples, written, atol=2**-14)
+    assert read_header(path)[0] == AudioHeader(8_000, len(written), 1, "PCM_16")
+
+
+def test_no_samples_and_something_after_them_are_still_no_sound(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(0), 8_000, subtype="PCM_16")
+    content = bytearray(path.read_bytes()[:44] + b"LIST" + struct.pack("<I", 400) + bytes(400))
+    content[4:8], content[40:44] = struct.pack("<I", len(content) - 8), bytes(4)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.wav.*no sound"):
+        decode(path)
+
+
+def test_a_flac_cannot_lie_about_its_length(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    soundfile.write(path, tone(440, 2, 8_000), 8_000)
+    content = bytearray(path.read_bytes())
+    for total, said in ((2**36 - 1, "truncated"), (0, "does not say how long it is")):
+        content[21:26] = bytes([content[21] & 0xF0 | total >> 32]) + struct.pack(">I", total & 0xFFFFFFFF)
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=said):
+            decode(path)
+
+
+def test_nan_in_a_file_is_the_file_s_fault(tmp_path: Path) -> None:
+    path, samples = tmp_path / "a.wav", np.zeros(200_000)
+    samples[150_000] = np.nan
+    soundfile.write(path, samples, 8_000, subtype="FLOAT")
+    with pytest.raises(UserError, match=r"a\.wav.*NaN or infinite"):
+        decode(path)
+    header, (problem,) = read_header(path)
+    assert header is None and problem.severity == "error" and "NaN or infinite" in problem.what
+
+
+def test_whole_numbers_stored_as_floats_are_named_and_scaled_only_when_asked(tmp_path: Path) -> None:
+    sound = tone(200, 1, 16_000)
+    for name, factor in (("right.wav", 1), ("loud.wav", 2.4), ("whole.wav", 32_768)):
+        soundfile.write(tmp_path / name, factor * sound, 16_000, subtype="FLOAT")
+    problems = [read_header(tmp_path / name)[1] for name in ("right.wav", "loud.wav", "whole.wav")]
+    assert [[one.severity for one in each] for each in problems] == [[], ["warning"], ["warning"]]
+    assert "has a sample of 1.2;" in problems[1][0].what
+    assert "has a sample of 16384;" in problems[2][0].what and "full_scale to 32768" in problems[2][0].hint
+    with pytest.raises(UserError, match=r"whole\.wav.*has a sample of 16384"):
+        load_recording(tmp_path / "whole.wav", 16_000, 0.0)
+    scaled = load_recording(tmp_path / "whole.wav", 16_000, 0.0, full_scale=32_768)
+    np.testing.assert_allclose(scaled, sound, atol=1e-6)
+    for name, factor in (("right.wav", 1), ("loud.wav", 2.4)):  # a full scale leaves alone what needs none
+        kept = load_recording(tmp_path / name, 16_000, 0.0, full_scale=32_768)
+        np.testing.assert_allclose(kept, factor * sound, atol=1e-6)
+
+
+def test_more_sound_than_asked_for_is_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.flac", np.zeros(96_000 * 3), 96_000)
+    assert len(decode(tmp_path / "a.flac", 6.0)[0]) == 288_000
+    with pytest.raises(UserError, match="holds 3 s of sound at 96000 Hz, and at most 2 s are taken"):
+        decode(tmp_path / "a.flac", 5.0)
+
+
+def test_a_name_that_is_no_utf_8_is_read(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(440, 1, 8_000), 8_000)
+    path = (tmp_path / "a.wav").rename(tmp_path / os.fsdecode(b"M\xe9d.wav"))
+    assert len(decode(path)[0]) == 8_000
 
 
 def test_a_flac_damaged_in_the_middle_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ COMMON = {
     "fade_seconds": 0.0625, "pad": "repeat", "band_pass": None, "clip_blank": False, "copies": 0, "dtype": "float32",
     "denoise": 0.0, "keep": "first", "copy_of": "previous", "table": 0,
     "copy_by": "operator", "noise_sigma": 0.001, "noise_share": None,
+    "full_scale": None,
 }  # fmt: skip
 HYBRID = {
     "kind": "hybrid", "sample_rate": 22000, "seconds": 8.0, "bins": 84, "hop": 256, "n_fft": 1024, "mel_window": 1000,
@@ -68,6 +69,7 @@ CHANGED: dict[str, Any] = {
     "n_fft": 2048, "window": 1024, "hop": 256, "band_pass": (200.0, 1800.0), "clip_blank": True, "copies": 3,
     "denoise": 1.0, "keep": "last", "copy_of": "cycle", "table": 44,
     "copy_by": "noise", "noise_sigma": 0.01, "noise_share": 0.3,
+    "full_scale": 32768.0,
 }  # fmt: skip
 
 

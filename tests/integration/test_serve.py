@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
+import re
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -26,9 +29,10 @@ from orchestrator.tracking_client import connect
 from tests.model_cards import a_card
 from tests.tiny_sweep import TINY_CONFIG
 from workers.config import ExperimentConfig
-from workers.inference import SoundModel, Waveform
+from workers.inference import SoundModel
 from workers.models import build_model
 from workers.results import WEIGHTS
+from workers.sound import Waveform
 
 NAME = "icbhi-lungsound4"
 
@@ -49,6 +53,16 @@ class Server:
     url: str
     model: SoundModel
     readable: Path
+    process: int
+
+    def peak(self) -> int:
+        """The most memory that the server and its worker have had, KiB."""
+        pids, peak = [self.process], 0
+        for pid in pids:
+            pids += [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+            (line,) = (row for row in Path(f"/proc/{pid}/status").read_text().splitlines() if row.startswith("VmHWM"))
+            peak = max(peak, int(line.split()[1]))
+        return peak
 
     def ask(self, body: Any) -> tuple[int, Any]:
         """Status and answer of a request to /invocations."""
@@ -85,11 +99,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     serve = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", f"models:/{NAME}@champion"]
     serve += ["--env-manager", "local", "--port", str(port)]
     environment = os.environ | {"LUNGTUNE_SERVE_PATHS": str(readable), "MLFLOW_TRACKING_URI": settings.mlflow}
+    environment["LUNGTUNE_SERVE_BYTES"] = str(8 << 20)
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     url, log = f"http://127.0.0.1:{port}", root / "log"
     with services.started(serve, log, root, environment) as process:
         services.wait_for(f"{url}/ping", process, log)
-        yield Server(url, SoundModel(root / "model" / "artifacts"), readable)
+        yield Server(url, SoundModel(root / "model" / "artifacts"), readable, process.pid)
 
 
 @pytest.fixture(scope="module")
@@ -135,14 +150,20 @@ def test_whole_recordings_are_cut_and_several_are_told_apart(server: Server, rec
     assert sum(whole[name] for name in server.model.classes) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_bad_input_is_answered_with_400_and_what_is_wrong(server: Server, recording: Path, tmp_path: Path) -> None:
-    outside = tmp_path / "secret.wav"
-    soundfile.write(outside, np.zeros(16_000), 16_000)
+def test_bad_input_is_answered_with_400_and_what_is_wrong(server: Server, recording: Path) -> None:
     sound = [0.0, 0.5, -0.5] * 1000
+    encoded = base64.b64encode(recording.read_bytes()).decode()
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"path": str(recording.parent / "none.wav")}, "No such file or directory"),
-        ({"path": str(outside)}, "this server reads no files from there"),
-        ({"path": str(recording.parent / ".." / "model" / "MLmodel")}, "this server reads no files from there"),
+        ({"path": 5}, "row 0: path is not text: 5"),
+        ({"audio": "###"}, "row 0: audio is not base64: '###'"),
+        ({"audio": [1, 2]}, "row 0: audio are the bytes of a file, not list"),
+        ({"audio": encoded, "cycles": [[0, 1e308]]}, "row 0: no cycle from 0.0 to 1e+308 s"),
+        ({"audio": encoded, "start": 0, "end": 1e308}, "row 0: no cycle from 0.0 to 1e+308 s"),
+        ({"audio": encoded, "start": "now", "end": 1}, "row 0: start is not a number: 'now'"),
+        ({"audio": encoded, "cycles": [[0, 10**400]]}, "row 0: cycles is not a number: 1000"),
+        ({"audio": encoded, "cycles": [[[[]]] * 2]}, "row 0: cycles is not a number: [[]]"),
+        ({"samples": [[1, 2], [3]], "rate": 8000}, "row 0: samples are not a list of numbers"),
+        ({"samples": sound, "rate": 10**400}, "row 0: rate is not a number: 1000"),
         ({"audio": base64.b64encode(b"no sound").decode()}, "row 0: cannot be read as audio"),
         ({"samples": sound}, "row 0: rate is not a number"),
         ({"samples": sound, "rate": 0}, "a rate of 0 Hz is none of a recording"),
@@ -160,10 +181,95 @@ def test_bad_input_is_answered_with_400_and_what_is_wrong(server: Server, record
     ]
     for record, said in cases:
         status, answer = server.ask({"dataframe_records": [record]})
-        assert status == 400 and said in answer, (record, answer)
+        assert status == 400 and said in json.loads(answer)["message"], (record, answer)
+        assert "stack_trace" not in answer and "site-packages" not in answer and len(answer) < 2_000
     status, answer = server.ask({"dataframe_records": [{"path": str(recording)}], "params": {"window_seconds": 9.0}})
     assert status == 400 and "a window of 9 s does not fit the model" in answer
     assert server.rows([{"path": str(recording)}])  # and it still serves
+
+
+def test_paths_outside_of_the_folder_say_nothing_of_what_there_is(
+    server: Server, recording: Path, tmp_path: Path
+) -> None:
+    """One answer to files that are there, are not, are no sound, and links that lead out; a link inside is followed."""
+    sound = tmp_path / "there.wav"
+    soundfile.write(sound, np.zeros(16_000), 16_000)
+    inside = recording.parent
+    (inside / "text.wav").write_text("no sound")
+    for name, target in (("out.wav", sound), ("gone.wav", tmp_path / "gone.wav"), ("in.wav", recording)):
+        (inside / name).symlink_to(target)
+    (inside / "round.wav").symlink_to(inside / "round.wav")
+    answers = set()
+    paths = [
+        sound,
+        tmp_path / "none.wav",
+        inside / ".." / "model" / "MLmodel",
+        inside / "none.wav",
+        inside,
+        "/dev/zero",
+    ]
+    paths += [inside / name for name in ("text.wav", "out.wav", "gone.wav", "round.wav", "x" * 5_000)]
+    for path in [*map(str, paths), "", "a\0b.wav", "~/a.wav"]:
+        status, answer = server.ask({"dataframe_records": [{"path": path}]})
+        assert status == 400
+        said = json.loads(answer)["message"].rpartition("Error: ")[2]
+        answers.add(re.sub(r"of the name .* \(a WAV", "(a WAV", said))
+        assert "stack_trace" not in answer
+    (only,) = answers
+    assert only.startswith("row 0: this server reads no sound file (a WAV or FLAC file in the folder that LUNGTUNE_")
+    expected = server.rows([{"path": str(recording)}])
+    for path in ("noise.wav", str(inside / "in.wav")):
+        assert [row["wheeze"] for row in server.rows([{"path": path}])] == [row["wheeze"] for row in expected]
+
+
+def test_a_request_costs_no_more_than_the_limits(server: Server, recording: Path) -> None:
+    """Within seconds and 300 MB: hours of silence in a small FLAC, one that declares months, windows, cycles, rows."""
+    content = io.BytesIO()
+    soundfile.write(content, np.zeros(4_000 * 3_600 * 8, np.int16), 4_000, format="FLAC")
+    lying = bytearray(content.getvalue())
+    lying[21] |= 0x0F
+    lying[22:26] = b"\xff" * 4  # its number of samples: 2 ** 36 - 1
+    hours, months = (base64.b64encode(each).decode() for each in (content.getvalue(), bytes(lying)))
+    short = base64.b64encode(recording.read_bytes()).decode()
+    half = base64.b64encode(flac_of_seconds(700)).decode()
+    large = base64.b64encode(bytes(9 << 20)).decode()
+    cases: list[tuple[list[dict[str, Any]], dict[str, float], str]] = [
+        ([{"audio": hours}], {}, "row 0: holds 28,800 s of sound at 4000 Hz, and at most 1,200 s are taken"),
+        ([{"audio": months}], {}, "row 0: the file is truncated"),
+        ([{"audio": half}, {"audio": half}], {}, "row 1: holds 700 s of sound at 4000 Hz, and at most 500 s"),
+        ([{"audio": short}], {"hop_seconds": 3e-5}, "3 s give more than 1,000 windows"),
+        ([{"audio": short}], {"hop_seconds": 1e-308}, "3 s give more than 1,000 windows"),
+        ([{"audio": short, "cycles": [[0, 1]] * 1_001}], {}, "row 0: has 1,001 cycles, and at most 1,000 more"),
+        ([{"audio": short, "cycles": [[0, 1]] * 600}] * 2, {}, "row 1: has 600 cycles, and at most 400 more"),
+        ([{"audio": large}], {}, "row 0: has 9,437,184 bytes of sound, and at most 8,388,608 more"),
+    ]
+    before = server.peak()
+    for records, params, said in cases:
+        started = time.monotonic()
+        status, answer = server.ask({"dataframe_records": records, "params": params})
+        assert status == 400 and said in answer, answer[:1_000]
+        assert time.monotonic() - started < 10, said
+    assert server.peak() - before < 300 << 10, "KiB"
+
+
+def flac_of_seconds(seconds: int) -> bytes:
+    """Silence at 4 kHz."""
+    content = io.BytesIO()
+    soundfile.write(content, np.zeros(4_000 * seconds, np.int16), 4_000, format="FLAC")
+    return content.getvalue()
+
+
+def test_what_mlflow_refuses_by_itself_has_no_trace(server: Server) -> None:
+    for kind, body in (
+        ("text/csv", b"path\na"),
+        ("application/vnd.apache.parquet", b"PAR1"),
+        ("application/json", b"{"),
+    ):
+        request = urllib.request.Request(f"{server.url}/invocations", body, {"Content-Type": kind})
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=60)
+        answer = refused.value.read().decode()
+        assert refused.value.code == 400 and "Traceback" not in answer and "site-packages" not in answer
 
 
 def test_ten_minutes_are_answered(server: Server) -> None:
@@ -184,6 +290,5 @@ def test_the_package_in_this_process_takes_tables_of_numbers(server: Server, mon
     said = model.predict(pd.DataFrame({"samples": [sound], "rate": [16_000], "cycles": [np.array([[0, 1], [1, 2]])]}))
     expected = server.model.predict(Waveform(sound, 16_000), [(0, 1), (1, 2)])
     assert said.iloc[-1][server.model.classes].tolist() == pytest.approx(expected.probabilities.tolist(), abs=1e-6)
-    monkeypatch.setenv("LUNGTUNE_SERVE_PATHS", "0")
     with pytest.raises(mlflow.exceptions.MlflowException, match="this server reads no files"):
         model.predict(pd.DataFrame({"path": ["any.wav"]}))

@@ -42,6 +42,7 @@ def test_the_champion_predicts_as_its_fold_run_did(
     register()
     for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
         monkeypatch.setenv(variable, registered_at.mlflow)
+    monkeypatch.setenv("LUNGTUNE_SERVE_PATHS", str(synthetic_corpus))
     model = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
 
     stored = registry.results.predictions(result.hash).to_pandas()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -141,6 +142,29 @@ def test_a_bad_file_is_named_and_the_rest_is_done(run: Run, recordings: list[str
     assert "text.wav" in told and "missing.wav" in told and "Traceback" not in told
     code, printed, told = run("predict", "champion", str(bad), str(missing))
     assert code == 2 and not printed and "text.wav" in told and "missing.wav" in told
+
+
+def test_names_that_are_no_utf_8_or_steer_the_terminal(run: Run, recordings: list[str], tmp_path: Path) -> None:
+    names = [b"M\xe9d.wav", b"a\x1b[31mRED\x07.wav", b"[red]a.wav"]
+    files = [str(tmp_path / os.fsdecode(name)) for name in names]
+    for file in files:
+        shutil.copy(recordings[0], file)
+    gone = str(tmp_path / os.fsdecode(b"gone\xff\x1b[31m[/x].wav"))
+    code, printed, told = run("predict", "champion", *files, recordings[0], gone, "--csv", str(tmp_path / "out.csv"))
+    assert code == 1 and "Traceback" not in told
+    assert (
+        "M\\xe9d.wav" in printed
+        and "a\\x1b[31mRED\\x07.wav" in printed
+        and "[red]a.wav" in printed
+        and "gone\\xff\\x1b[31m[/x].wav" in told
+    )
+    assert "\x1b" not in printed + told and "\x07" not in printed
+    with (tmp_path / "out.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["level"] == "recording"]
+    assert [Path(row["file"]).name for row in rows[:2]] == ["M\\xe9d.wav", "a\\x1b[31mRED\\x07.wav"]
+    assert len({row["wheeze"] for row in rows}) == 1, "all are the same recording"
+    code, printed, _ = run("predict", "champion", *files, "--json")
+    assert code == 0 and [document["file"] for document in json.loads(printed)] == files
 
 
 def test_bad_options_end_with_two_and_say_why(run: Run, recordings: list[str], tmp_path: Path) -> None:

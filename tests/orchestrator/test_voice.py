@@ -188,12 +188,17 @@ def test_what_is_wrong_with_the_list_is_told(
 
 
 def test_a_packed_model_takes_the_row_s_cells(
-    trained: tuple[Settings, list[FoldResult]], voices: Path, listed: tuple[Path, list[Path]], tmp_path: Path
+    trained: tuple[Settings, list[FoldResult]],
+    voices: Path,
+    listed: tuple[Path, list[Path]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As `mlflow models serve` gets it from JSON: text or numbers by the contest's columns."""
     home, (result, _) = trained
     results, config = ResultStore.open(home.results), ExperimentConfig.model_validate(result.config)
     save_model(tmp_path / "model", config, make_card("voice", config, [result], results), results)
+    monkeypatch.setenv("LUNGTUNE_SERVE_PATHS", str(listed[1][0].parent))
     model = mlflow.pyfunc.load_model(str(tmp_path / "model"))
     assert model.metadata.signature.inputs.input_names()[-1] == "table"
     assert "recording.wav --table list.csv" in (tmp_path / "model" / CARD_PAGE).read_text()

@@ -20,8 +20,9 @@ from feature_store.errors import UserError
 from feature_store.features import NAMED, resolve_feature
 from tests.conftest import TINY_FEATURE
 from workers.config import ExperimentConfig
-from workers.inference import BATCH, CONFIG, SoundModel, Waveform, windows, write_model
+from workers.inference import BATCH, CONFIG, SoundModel, windows, write_model
 from workers.models import build_model
+from workers.sound import Limits, Waveform
 
 CLASSES = ["normal", "crackle", "wheeze", "both"]
 RATE = 16_000
@@ -248,6 +249,34 @@ def test_samples_that_are_no_recording_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=said):
         SoundModel(packed[0]).predict(Waveform(samples, RATE))
+
+
+def test_whole_numbers_are_scaled_by_a_model_whose_feature_is(
+    packed: tuple[Path, ExperimentConfig, torch.nn.Module], recording: Path, tmp_path: Path
+) -> None:
+    content = packed[1].model_dump(mode="json")
+    scaling = ExperimentConfig.parse({**content, "feature": {**content["feature"], "full_scale": 32768}})
+    write_model(tmp_path / "model", scaling, CLASSES, (packed[0] / "model.safetensors").read_bytes())
+    samples, rate = soundfile.read(recording, dtype="float32")
+    soundfile.write(tmp_path / "whole.wav", 32768 * samples, rate, subtype="FLOAT")
+    expected = SoundModel(packed[0]).predict(recording).probabilities
+    for sound in (tmp_path / "whole.wav", Waveform(32768 * samples, rate)):
+        said = SoundModel(tmp_path / "model").predict(sound)
+        assert said.probabilities == pytest.approx(expected, abs=1e-6)
+        with pytest.raises(UserError, match="or set the feature's full_scale"):
+            SoundModel(packed[0]).predict(sound)
+
+
+def test_what_passes_full_scale_a_little_has_a_note(packed: tuple[Path, ExperimentConfig, torch.nn.Module]) -> None:
+    noise = np.random.default_rng(0).uniform(-1.5, 1.5, RATE)
+    assert "samples up to 1.5, where full scale is 1" in SoundModel(packed[0]).predict(Waveform(noise, RATE)).note
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "many", "9" * 400])
+def test_a_limit_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match=r"LUNGTUNE_SERVE_CYCLES: .* is no limit"):
+        Limits.of_a_request({"LUNGTUNE_SERVE_CYCLES": text})
+    assert Limits.of_a_request({"LUNGTUNE_SERVE_CYCLES": " 7 "}).cycles == 7
 
 
 def test_stereo_is_refused_with_what_to_do(
