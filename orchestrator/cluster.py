@@ -89,8 +89,8 @@ def connect() -> Cluster:
     """Join the cluster that the environment names (`RAY_ADDRESS`, or a Ray job's), or start one on this machine.
 
     Raises:
-        UserError: the command names a file that is not UTF-8, which Ray cannot pass on, or no folder is short enough for
-            the sockets of an own cluster.
+        UserError: the command names a file that is not UTF-8, which Ray cannot pass on, or no folder is short enough
+            for the sockets of an own cluster.
     """
     if not ray.is_initialized():
         for word in (*sys.argv, str(Path.cwd())):

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from feature_store.redaction import mask
 from feature_store.settings import Settings
 from orchestrator import places
 from orchestrator.places import Finding, State
-from orchestrator.redaction import mask
 
 PROGRAM = "lungtune"
 SHOWN = ("torch", "torchaudio", "torchvision", "timm", "ray", "optuna", "mlflow", "pyarrow")

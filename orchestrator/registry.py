@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from feature_store.errors import UserError, nearest
+from feature_store.redaction import mask
 from feature_store.settings import Settings
 from orchestrator.model_card import ModelCard
 from orchestrator.model_card_make import make_card, search_part
@@ -23,7 +24,6 @@ from orchestrator.model_package import save_model
 from orchestrator.policy import Policy, Standing, Verification
 from orchestrator.promotion import ChampionChange, Decision, read_changes, write_change, write_decision
 from orchestrator.promotion_verify import verify
-from orchestrator.redaction import mask
 from orchestrator.registered import CHAMPION, Registered, card_of, change_to
 from orchestrator.tracking_client import LOST, connect
 from workers.config import ExperimentConfig

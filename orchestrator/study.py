@@ -16,11 +16,11 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from feature_store.errors import UserError
+from feature_store.redaction import mask
 from feature_store.settings import Settings
 from orchestrator.budget import Spent
 from orchestrator.journal import open_journal
 from orchestrator.pruning import EndedTrials, History, build_pruner
-from orchestrator.redaction import mask
 from search_spaces.schema import Search, SearchSpace
 from workers.config import ExperimentConfig
 from workers.lease import Holder, Lease, lease

@@ -25,7 +25,6 @@ from orchestrator.events import Progress, Watch
 from orchestrator.folds import RETRIES, submit
 from orchestrator.packing import Slot
 from orchestrator.plan import check_space
-from orchestrator.redaction import mask
 from orchestrator.registered import Registered
 from orchestrator.registry import Registry
 from orchestrator.search import FoldScheduler, StudySearcher
@@ -81,7 +80,7 @@ def site_of(settings: Settings) -> Site:
         results=settings.results,
         cache=str(settings.cache),
         weights=str(settings.weights),
-        command=mask(provenance.command_line()),
+        command=provenance.command_line(),
         git_commit=provenance.git_commit(),
     )
 

@@ -16,11 +16,11 @@ import numpy as np
 from mlflow.entities import Metric, Param, RunStatus, RunTag
 from optuna.trial import FrozenTrial, TrialState
 
+from feature_store.redaction import mask
 from feature_store.settings import Settings
 from orchestrator.events import Progress, Watch
 from orchestrator.figures import confusion_figure
 from orchestrator.outbox import Outbox
-from orchestrator.redaction import mask
 from orchestrator.tracking_client import connect, experiment_id, is_lost, source_tags
 from orchestrator.tracking_metrics import result_metrics
 from search_spaces.schema import SearchSpace

@@ -10,9 +10,9 @@ from mlflow.tracking import MlflowClient
 from requests.exceptions import RequestException
 
 from feature_store.errors import UserError
+from feature_store.redaction import mask
 from feature_store.settings import Settings
 from orchestrator.places import mlflow_refusal
-from orchestrator.redaction import mask
 from workers import provenance
 
 LOST = (MlflowException, RequestException, OSError)
@@ -61,7 +61,7 @@ def source_tags() -> dict[str, str]:
     """MLflow's own tags of where a run comes from, which its UI shows."""
     return {
         "mlflow.source.type": "JOB",
-        "mlflow.source.name": mask(provenance.command_line()),
+        "mlflow.source.name": provenance.command_line(),
         "mlflow.source.git.commit": provenance.git_commit(),
     }
 

@@ -9,9 +9,9 @@ import urllib.request
 from typing import Any
 
 from feature_store.errors import UserError
+from feature_store.redaction import masked
 from orchestrator.events import Progress, Watch
 from orchestrator.outbox import Outbox
-from orchestrator.redaction import masked
 
 VARIABLE = "LUNGTUNE_WEBHOOK"
 PATIENCE = 10.0  # seconds that the end of a sweep waits for news not yet taken

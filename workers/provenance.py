@@ -6,7 +6,6 @@ import functools
 import importlib.util
 import os
 import platform
-import re
 import runpy
 import shlex
 import subprocess
@@ -14,6 +13,8 @@ import sys
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
+
+from feature_store.redaction import mask
 
 COMMIT_VARIABLE = "LUNGTUNE_GIT_COMMIT"
 
@@ -61,9 +62,9 @@ def torch_version() -> str:
 
 
 def command_line() -> str:
-    """The command that started this process, with passwords in URIs masked."""
+    """The command that started this process, with its passwords masked."""
     words = [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else [Path(sys.executable).name]
-    return re.sub(r"://[^/@\s]+@", "://***@", shlex.join(words))
+    return mask(shlex.join(words))
 
 
 def versions() -> dict[str, str]:

@@ -21,7 +21,7 @@ def main() -> None:
     """
     import logging
 
-    from orchestrator.redaction import ReaderGone
+    from feature_store.redaction import ReaderGone
     from orchestrator.surroundings import reach_this_machine
 
     reach_this_machine()
@@ -95,7 +95,7 @@ def _kept_traceback(error: BaseException) -> str:
     import tempfile
     import traceback
 
-    from orchestrator.redaction import mask
+    from feature_store.redaction import mask
 
     text = mask(f"lungtune {' '.join(sys.argv[1:])}\n" + "".join(traceback.format_exception(error)))
     try:
@@ -109,7 +109,7 @@ def _kept_traceback(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _masked_output() -> Iterator[None]:
-    from orchestrator.redaction import MaskedStream
+    from feature_store.redaction import MaskedStream
 
     before = sys.stdout, sys.stderr
     with contextlib.ExitStack() as stack:

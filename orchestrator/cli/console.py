@@ -12,7 +12,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from feature_store.errors import printable
-from orchestrator.redaction import ReaderGone, mask, masked
+from feature_store.redaction import ReaderGone, mask, masked
 
 WIDTH_OF_FILES = 140  # of tables that go to a file or a pipe, where there is no terminal to ask
 

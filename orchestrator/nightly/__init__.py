@@ -15,12 +15,12 @@ from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from feature_store.errors import UserError
+from feature_store.redaction import mask
 from feature_store.settings import Settings
 from feature_store.storage import Storage
 from orchestrator.leaderboard.site import write_site
 from orchestrator.nightly.changes import Changes, compare, page
 from orchestrator.nightly.snapshot import NAME, Checked, Snapshot, failed_trials, folder_of, latest, standings
-from orchestrator.redaction import mask
 from orchestrator.registered import CHAMPION
 from orchestrator.registry import Registry
 from orchestrator.tracking_client import LOST

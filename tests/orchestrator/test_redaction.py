@@ -10,10 +10,11 @@ import click
 import pytest
 import typer
 
+from feature_store.redaction import mask
 from infra.services.ports import free_ports
 from orchestrator.cli.app import app
-from orchestrator.redaction import mask
 from tests.conftest import Run
+from workers.provenance import command_line
 
 SECRET = "hush-7f3a"
 SETTINGS = {
@@ -93,3 +94,17 @@ def test_a_mirror_s_password(run: Run, tmp_path: Path) -> None:
 def test_json_stays_json_and_ordinary_text_ordinary() -> None:
     text = json.dumps({"uri": f"s3://key:{SECRET}@b/x", "passed=3": "n_key=4", "sigma=2": "key=value"})
     assert json.loads(mask(text)) == {"uri": "s3://***@b/x", "passed=3": "n_key=4", "sigma=2": "key=value"}
+
+
+def test_the_command_that_a_result_records_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [
+        "train",
+        "a.yaml",
+        "--store",
+        "s3://key:hush@bucket/p",
+        "--set",
+        "x=postgresql://ann:hush@db/y?password=hush",
+    ]
+    monkeypatch.setattr("sys.argv", ["/usr/bin/lungtune", *words])
+    command = command_line()
+    assert "hush" not in command and command.startswith("lungtune train a.yaml --store")
