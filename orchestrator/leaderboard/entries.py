@@ -60,9 +60,11 @@ def make_entry(
         registered: models by config hash.
         shared: patients on both sides of the split.
     """
-    first, problems = group.runs[0], []
+    first = group.runs[0]
+    problems: list[Problem] = []
+    tallies: dict[int, list[Tally]] = {}
     note = None if group.used else f"{group.folds_done} of {group.folds} folds done"
-    numbers, tallies, contradicted = None, {}, False
+    numbers, contradicted = None, False
     if group.used:
         try:
             tallies, problems = _tallies(group, kept)
