@@ -32,7 +32,7 @@ def fault_of(name: str, result: FoldResult) -> str | None:
         result: without its epochs.
     """
     if result.hash != name or result.key.hash != name:
-        return f"its hash is not that of its name: its key makes it {result.key.hash[:12]}"
+        return f"its name, its hash ({result.hash[:12]}) and that of its key ({result.key.hash[:12]}) are not one"
     data = result.data
     parts = {"dataset": data.dataset, "task": data.task, "split": result.key.split, "feature": result.key.feature_id}
     for what, text in parts.items():
