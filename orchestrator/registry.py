@@ -20,6 +20,7 @@ from orchestrator.model_card import ModelCard
 from orchestrator.model_card_make import make_card, search_part
 from orchestrator.model_card_page import description
 from orchestrator.model_package import save_model
+from orchestrator.moved_home import address_now
 from orchestrator.places import mask
 from orchestrator.policy import Policy, Standing, Verification
 from orchestrator.promotion import ChampionChange, Decision, read_changes, write_change, write_decision
@@ -190,6 +191,7 @@ class Registry:
             UserError: the files are gone, or their server cannot be reached.
         """
         source = str(self.client.get_model_version(version.name, version.version).source)
+        source = address_now(source, self.settings)  # of a home that is mounted read-only
         with tempfile.TemporaryDirectory() as copy:
             place = None if urlsplit(source).scheme in ("", "file") else copy
             try:

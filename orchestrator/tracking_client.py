@@ -11,6 +11,7 @@ from requests.exceptions import RequestException
 
 from feature_store.errors import UserError
 from feature_store.settings import Settings
+from orchestrator.moved_home import artifacts, follow_home
 from orchestrator.places import mlflow_refusal
 from workers import provenance
 
@@ -19,6 +20,8 @@ LOST = (MlflowException, RequestException, OSError)
 
 def connect(settings: Settings) -> MlflowClient:
     """A client of the tracking server or of the local database, which is created by its first use.
+
+    Where the home was moved, what its database says of places is made to follow first.
 
     Raises:
         UserError: the server refuses this user. One that does not answer may come back, and is no error here.
@@ -31,6 +34,7 @@ def connect(settings: Settings) -> MlflowClient:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout holds tables and JSON alone
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # tells of every new database
     settings.home.mkdir(parents=True, exist_ok=True)
+    follow_home(settings)
     return MlflowClient(tracking_uri=settings.mlflow, registry_uri=settings.mlflow)
 
 
@@ -39,8 +43,7 @@ def experiment_id(client: MlflowClient, name: str, settings: Settings) -> str:
     found = client.get_experiment_by_name(name)
     if found is not None:
         return found.experiment_id
-    local = settings.mlflow.startswith("sqlite")
-    place = (settings.home / "mlflow-artifacts").as_uri() if local else None  # a server knows its own place
+    place = artifacts(settings) if settings.mlflow.startswith("sqlite") else None  # a server knows its own place
     kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI then shows what belongs to training
     try:
         return client.create_experiment(name, artifact_location=place, tags=kind)
