@@ -23,7 +23,7 @@ from orchestrator.model_package import save_model
 from orchestrator.moved_home import address_now
 from orchestrator.places import mask
 from orchestrator.policy import Policy, Standing, Verification
-from orchestrator.promotion import ChampionChange, Decision, read_changes, write_change, write_decision
+from orchestrator.promotion import NOT_THERE, ChampionChange, Decision, read_changes, write_change, write_decision
 from orchestrator.promotion_verify import verify
 from orchestrator.registered import CHAMPION, Registered, card_of, change_to
 from orchestrator.tracking_client import LOST, connect
@@ -140,7 +140,9 @@ class Registry:
         """The version that bears the alias, if there is one."""
         try:
             found = self.client.get_model_version_by_alias(name, CHAMPION)
-        except MlflowException:
+        except MlflowException as error:
+            if error.error_code not in NOT_THERE:
+                raise  # a server that is lost, or refuses, has not said that there is none
             return None
         return Registered(name, str(found.version), (CHAMPION,), dict(found.tags))
 
