@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
 
 from feature_store.errors import UserError, nearest
 
@@ -75,7 +76,11 @@ def _read_file(path: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(
+            path.read_text(encoding="utf-8-sig")
+        )  # editors on Windows begin it with a byte-order mark
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", where=str(path)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"is not valid TOML: {error}", where=str(path)) from error
     for key, item in content.items():
@@ -87,14 +92,30 @@ def _read_file(path: Path) -> dict[str, str]:
 
 
 def _absolute(location: str) -> str:
-    """A path made absolute; a URI as it is (``file://`` becomes a plain path)."""
-    if location.startswith("file://"):
-        location = location.removeprefix("file://")
+    """A path made absolute; a URI as it is (``file:`` becomes a plain path)."""
+    if location.startswith("file:"):
+        location = unquote(urlsplit(location, allow_fragments=False).path)
     return location if "://" in location else str(Path(location).expanduser().resolve())
 
 
 def _tracking_uri(location: str) -> str:
-    """MLflow wants a URI: a plain path means a sqlite database there."""
-    if "://" in location or location in {"databricks"}:
+    """MLflow wants a URI: a plain path means a sqlite database there. Folders (``file:``) are left for it to refuse."""
+    if "://" in location or location == "databricks" or location.startswith("file:"):
         return location
-    return f"sqlite:///{Path(location).expanduser().resolve()}"
+    return database_uri(Path(location).expanduser().resolve())
+
+
+def database_uri(path: Path) -> str:
+    """The SQLAlchemy URL of a sqlite database in a file, percent-encoded where the path needs it.
+
+    An encoded URL names its driver: MLflow makes the parent folder of a plain ``sqlite:///`` path without decoding it.
+    """
+    encoded = quote(str(path))
+    return f"sqlite:///{encoded}" if encoded == str(path) else f"sqlite+pysqlite:///{encoded}"
+
+
+def database_file(uri: str) -> Path | None:
+    """The file of a sqlite database's URL; None for a server's and for a database in memory."""
+    scheme, _, rest = uri.partition(":///")
+    path = unquote(rest.partition("?")[0])
+    return Path(path) if scheme in ("sqlite", "sqlite+pysqlite") and path not in ("", ":memory:") else None

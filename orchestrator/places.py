@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from feature_store.errors import UserError
-from feature_store.settings import Settings
+from feature_store.settings import Settings, database_file
 from orchestrator import mlflow_file
 
 State = Literal["ok", "warn", "fail"]
@@ -126,26 +126,28 @@ def mlflow_tracking(settings: Settings) -> Finding:
     uri = settings.mlflow
     if uri.startswith(("http://", "https://")):
         return _mlflow_server(uri)[0]
-    if uri.startswith("sqlite:///"):
-        return _mlflow_file(Path(uri.removeprefix("sqlite:///")))
-    if uri.startswith("file:"):
-        return Finding("fail", f"{uri}: MLflow 3 keeps no runs in a folder", "set LUNGTUNE_MLFLOW to FILE.db or a URL")
+    if (folder := _mlflow_folder(uri)) is not None:
+        return folder
+    if (path := database_file(uri)) is not None:
+        return _mlflow_file(path)
     if uri == "databricks" or uri.startswith("databricks://"):
         return Finding("ok", f"{uri} (not tried)")
     return _database(uri, "runs", "runs", "LUNGTUNE_MLFLOW")
 
 
 def mlflow_refusal(uri: str, asks: bool = False) -> Finding | None:
-    """Why MLflow cannot be used, where waiting does not help: a server's refusal, a database file that does not open.
+    """Why MLflow cannot be used, where waiting does not help: a refusal, a database that does not open, a folder.
 
     Args:
         asks: for a command that asks at once: a silent server is a refusal, and a database may be read-only.
     """
+    if (folder := _mlflow_folder(uri)) is not None:
+        return folder
     if uri.startswith(("http://", "https://")):
         found, status = _mlflow_server(uri)
         return found if status in (401, 403) or (asks and found.state == "fail") else None
-    if uri.startswith("sqlite:///"):
-        refused = mlflow_file.refusal(Path(uri.removeprefix("sqlite:///")), writes=not asks)
+    if (path := database_file(uri)) is not None:
+        refused = mlflow_file.refusal(path, writes=not asks)
         return Finding("fail", refused.what, refused.hint) if refused else None
     return None
 
@@ -240,6 +242,16 @@ def _without_user(uri: str) -> tuple[str, str]:
     token = os.environ.get("MLFLOW_TRACKING_TOKEN")
     header = f"Basic {base64.b64encode(user.encode()).decode()}" if user else f"Bearer {token}" if token else ""
     return parts._replace(netloc=host).geturl(), header
+
+
+def _mlflow_folder(uri: str) -> Finding | None:
+    """That a tracking URI names a folder, as MLflow 2 kept its runs in. Else none."""
+    path = database_file(uri)
+    if not uri.startswith("file:") and (path is None or not path.is_dir()):
+        return None
+    where = uri if path is None else str(path)
+    mend = "set LUNGTUNE_MLFLOW (or MLFLOW_TRACKING_URI) to FILE.db or a URL; `mlflow migrate-filestore` takes old runs"
+    return Finding("fail", f"{where}: MLflow 3 keeps no runs in a folder", mend)
 
 
 def _mlflow_file(path: Path) -> Finding:

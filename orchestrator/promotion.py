@@ -15,6 +15,7 @@ from orchestrator.policy import Policy, RuleOutcome
 
 DECISION, PROMOTED, NOT_PROMOTED = "promotion", "promoted_because", "not_promoted_because"
 HISTORY = "lungtune.champion."
+NOT_THERE = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # MLflow's codes for a missing model or alias
 
 
 class Decision(BaseModel):
@@ -103,6 +104,8 @@ def read_changes(client: MlflowClient, name: str) -> list[ChampionChange]:
     """The changes of a registered model's champion, oldest first; empty where there is no such model."""
     try:
         tags = client.get_registered_model(name).tags
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code not in NOT_THERE:
+            raise  # a server that is lost, or refuses, has not said that there is none
         return []
     return [ChampionChange.model_validate_json(tags[key]) for key in sorted(tags) if key.startswith(HISTORY)]

@@ -21,8 +21,9 @@ from orchestrator.model_card import ModelCard
 from orchestrator.model_card_make import make_card, search_part
 from orchestrator.model_card_page import description
 from orchestrator.model_package import save_model
+from orchestrator.moved_home import address_now
 from orchestrator.policy import Policy, Standing, Verification
-from orchestrator.promotion import ChampionChange, Decision, read_changes, write_change, write_decision
+from orchestrator.promotion import NOT_THERE, ChampionChange, Decision, read_changes, write_change, write_decision
 from orchestrator.promotion_verify import verify
 from orchestrator.registered import CHAMPION, Registered, card_of, change_to
 from orchestrator.tracking_client import LOST, connect
@@ -148,7 +149,9 @@ class Registry:
         """The version that bears the alias, if there is one."""
         try:
             found = self.client.get_model_version_by_alias(name, CHAMPION)
-        except MlflowException:
+        except MlflowException as error:
+            if error.error_code not in NOT_THERE:
+                raise  # a server that is lost, or refuses, has not said that there is none
             return None
         return Registered(name, str(found.version), (CHAMPION,), dict(found.tags))
 
@@ -199,6 +202,7 @@ class Registry:
             UserError: the files are gone, or their server cannot be reached.
         """
         source = str(self.client.get_model_version(version.name, version.version).source)
+        source = address_now(source, self.settings)  # of a home that is mounted read-only
         with tempfile.TemporaryDirectory() as copy:
             place = None if urlsplit(source).scheme in ("", "file") else copy
             try:

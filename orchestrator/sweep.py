@@ -29,7 +29,8 @@ from orchestrator.registered import Registered
 from orchestrator.registry import Registry
 from orchestrator.search import FoldScheduler, StudySearcher
 from orchestrator.study import Study, score_of
-from orchestrator.tracking import Tracker
+from orchestrator.tracking import Tracker, experiment_name
+from orchestrator.tracking_client import LOST, check_tracking, is_lost, refusal
 from orchestrator.trial import TrialWork, run_trial
 from search_spaces.schema import SearchSpace
 from workers import provenance
@@ -107,6 +108,7 @@ def run_sweep(
     cluster = connect()
     cluster.check(space.resources)
     folds = check_space(space, store, settings)
+    check_tracking(settings, experiment_name(space))
     site = replace(site_of(settings), keep_weights=False)
     first = space.corners(space.family_names[0])[0]
     metric = space.evaluation.metric or store.metric(first.dataset, first.task)
@@ -299,17 +301,22 @@ def _register(
         run_id = tracker.promoted(
             finalist.family, finalist.trial, finalist.search_value, finalist.config, finalist.results
         )
+        facts = {"family": finalist.family, "registers": rank == 0}
         if run_id is None:
-            watch(Progress("not_registered", {"family": finalist.family, "registers": rank == 0}))
+            watch(Progress("not_registered", {**facts, "refused": tracker.refused}))
         elif rank == 0:
-            registry = Registry.open(settings)
-            finalist.registered = registry.register(
-                finalist.config,
-                finalist.results,
-                search_value=finalist.search_value,
-                study=study.name,
-                run_id=run_id,
-                search_results=study.trial(finalist.trial).user_attrs.get("results", ()),
-                search_protocol=space.evaluation.protocol,
-            )
-            watch(Progress("registered", vars(finalist.registered)))
+            try:
+                finalist.registered = Registry.open(settings).register(
+                    finalist.config,
+                    finalist.results,
+                    search_value=finalist.search_value,
+                    study=study.name,
+                    run_id=run_id,
+                    search_results=study.trial(finalist.trial).user_attrs.get("results", ()),
+                    search_protocol=space.evaluation.protocol,
+                )
+            except LOST as error:
+                why = None if is_lost(error) else str(refusal(error, experiment_name(space)))
+                watch(Progress("not_registered", {**facts, "refused": why}))
+            else:
+                watch(Progress("registered", vars(finalist.registered)))

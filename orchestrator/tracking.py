@@ -21,7 +21,7 @@ from feature_store.settings import Settings
 from orchestrator.events import Progress, Watch
 from orchestrator.figures import confusion_figure
 from orchestrator.outbox import Outbox
-from orchestrator.tracking_client import connect, experiment_id, is_lost, source_tags
+from orchestrator.tracking_client import connect, experiment_id, is_lost, refusal, source_tags
 from orchestrator.tracking_metrics import result_metrics
 from search_spaces.schema import SearchSpace
 from workers.config import ExperimentConfig
@@ -29,6 +29,7 @@ from workers.results import FoldResult, ResultStore
 
 FINGERPRINT = "lungtune.fingerprint"
 STUDY = "lungtune.study"
+PARAMETERS = 100  # that MLflow takes at once
 BATCH = 900  # MLflow takes 1,000 metrics at once
 PATIENCE = 60.0  # seconds that a sweep waits at its end for a lost server
 
@@ -49,6 +50,7 @@ class Tracker:
         self.results = ResultStore.open(settings.results)
         self.outbox = Outbox(self._lost, self._tell)
         self.reported: dict[int, list[str]] = {}
+        self.refused: str | None = None  # what MLflow last refused
 
     @classmethod
     @contextlib.contextmanager
@@ -65,9 +67,7 @@ class Tracker:
     @functools.cached_property
     def experiment(self) -> str:
         """One experiment a dataset and task."""
-        base = self.space.base
-        name = f"{base.get('dataset', 'icbhi')}-{base.get('task', 'lungsound4')}"
-        return experiment_id(self.client, name, self.settings)
+        return experiment_id(self.client, experiment_name(self.space), self.settings)
 
     @functools.cached_property
     def runs(self) -> dict[str, _Run]:
@@ -195,8 +195,11 @@ class Tracker:
             made = self.client.create_run(self.experiment, run_name=name, tags=tags)
             run = self.runs[fingerprint] = _Run(made.info.run_id, set(), None, "RUNNING")
             if config is not None:
-                parameters = [Param(key, str(value)) for key, value in flatten(config.model_dump(mode="json")).items()]
-                self.client.log_batch(run.run_id, params=parameters[:100])
+                parameters = [
+                    Param(key, mask(str(value))) for key, value in flatten(config.model_dump(mode="json")).items()
+                ]
+                for start in range(0, len(parameters), PARAMETERS):
+                    self.client.log_batch(run.run_id, params=parameters[start : start + PARAMETERS])
         elif run.status != "RUNNING" and run.state is None:
             self.client.update_run(run.run_id, status=RunStatus.to_string(RunStatus.RUNNING))
             run.status = "RUNNING"
@@ -276,9 +279,18 @@ class Tracker:
         return lost
 
     def _tell(self, error: Exception) -> None:
-        """MLflow's faults are told, never raised."""
-        first = (str(error).splitlines() or [""])[0][:200]
-        self.watch(Progress("mlflow_lost", {"error": f"{type(error).__name__}: {mask(first)}"}))
+        """MLflow's faults are reported, never raised: that it is lost, or what it refuses and what to do."""
+        if is_lost(error):
+            first = (str(error).splitlines() or [""])[0][:200]
+            self.watch(Progress("mlflow_lost", {"error": f"{type(error).__name__}: {mask(first)}"}))
+            return
+        self.refused = str(refusal(error, experiment_name(self.space)))
+        self.watch(Progress("mlflow_refused", {"error": self.refused}))
+
+
+def experiment_name(space: SearchSpace) -> str:
+    """The experiment of a sweep: one per dataset and task."""
+    return f"{space.base.get('dataset', 'icbhi')}-{space.base.get('task', 'lungsound4')}"
 
 
 def flatten(content: Any, prefix: str = "") -> dict[str, Any]:

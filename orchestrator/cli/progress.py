@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from feature_store.metrics import LABELS, USUAL
@@ -61,10 +62,14 @@ class Reporter:
             )
         if progress.kind == "mlflow_lost":
             return f"[yellow]MLflow cannot be reached, going on without it:[/yellow] {facts['error']}"
+        if progress.kind == "mlflow_refused":
+            return f"[yellow]not written to MLflow:[/yellow] {escape(facts['error'])}"
         if progress.kind == "budget":
             return f"[yellow]nothing more is begun:[/yellow] {facts['limit']}"
         if progress.kind == "not_registered":
             again = "start the same command again when it answers: nothing is trained anew"
+            if facts.get("refused"):
+                again = f"{escape(facts['refused'])}; after that the same command trains nothing anew"
             so = ", so it is not registered" if facts["registers"] else ""
             return f"[yellow]MLflow has not taken {facts['family']}{so}:[/yellow] {again}"
         if progress.kind == "lease":

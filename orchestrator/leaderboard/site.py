@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from feature_store.errors import UserError
-from feature_store.settings import Settings
+from feature_store.settings import Settings, database_file
 from orchestrator.leaderboard.collect import build_board
 from orchestrator.leaderboard.details import Details
 from orchestrator.leaderboard.render import PAGE, write
@@ -169,5 +169,5 @@ def finalist_runs(client: MlflowClient, uri: str) -> dict[str, str]:
 
 def _nothing_tracked(settings: Settings) -> bool:
     """Whether MLflow's own database has not been made yet; none is made in passing."""
-    database = settings.mlflow.removeprefix("sqlite:///")
-    return database != settings.mlflow and not Path(database).exists()
+    database = database_file(settings.mlflow)
+    return database is not None and not database.exists()
