@@ -11,7 +11,7 @@ import hashlib
 from pathlib import Path
 
 VERSION = 3
-DIGEST = "0327a06a94284437"
+DIGEST = "c39a95c751e08b19"
 
 MODULES = (
     "augment/*.py",

@@ -32,7 +32,7 @@ def read_events(places: Iterable[Path], recordings: Iterable[str]) -> tuple[list
         if not path.is_file():
             continue
         try:
-            lines = list(read_lines(path))
+            lines = [(number, " ".join(fields).split()) for number, fields in read_lines(path)]  # tabs and blanks mix
         except UserError as error:
             problems.append(Problem("warning", str(path), error.what, "its events are not used"))
             continue

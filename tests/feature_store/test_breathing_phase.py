@@ -127,11 +127,11 @@ def test_blanks_around_names_and_cells_do_not_matter_and_a_short_row_has_no_clas
     assert problem.where.endswith("train.csv:3") and problem.what == f"the class of '{second}' is ''"
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfeI\x00D\x00", b'ID,Target\n"' + b"a" * 200_000])
+@pytest.mark.parametrize("content", [b"\xffI\x00D\x00", b'ID,Target\n"' + b"a" * 200_000])
 def test_a_list_that_is_no_csv_is_refused(tmp_path: Path, content: bytes) -> None:
     root = write_clips(tmp_path, count=4)
     (root / "train.csv").write_bytes(content)
-    with pytest.raises(UserError, match=r"train\.csv: cannot be read as CSV"):
+    with pytest.raises(UserError, match=r"train\.csv: (cannot be read as CSV|is not a text file)"):
         open_corpus(NAME, root)
 
 

@@ -16,6 +16,7 @@ from feature_store.build import build
 from feature_store.datasets import open_corpus
 from feature_store.features import resolve_feature
 from feature_store.store import FeatureStore
+from feature_store.verify import verify_feature
 from search_spaces.overrides import merge
 from search_spaces.presets import load_preset
 from workers.averaging import Ema
@@ -169,4 +170,4 @@ def test_the_feature_is_stored_with_its_three_maps_and_its_copy(store: FeatureSt
     config = config_with()
     data = load(store, config, tmp_path)
     assert data.values.shape[1:] == (2, 3, 56, 16) and data.channels == 3 and data.versioned
-    assert store.verify("icbhi", config.feature.feature_id) == []
+    assert verify_feature(store, "icbhi", config.feature.feature_id) == []

@@ -30,7 +30,7 @@ class AugmentConfig(Part):
 
 class OptimConfig(Part):
     name: Literal["adam", "adamw", "sgd"] = "adamw"
-    lr: float = Field(default=1e-3, gt=0, le=100)
+    lr: float = Field(default=1e-3, gt=0, le=1e15)
     weight_decay: float = Field(default=1e-6, ge=0, le=100)
     amsgrad: bool = Field(default=False, description="adam and adamw: divide by the largest second moment so far")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd only")
