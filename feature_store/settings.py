@@ -50,7 +50,7 @@ class Settings:
         """
         environ = os.environ if environ is None else environ
         named = environ.get("LUNGTUNE_CONFIG")
-        if named and not Path(named).is_file():
+        if named and not Path(named).exists():
             raise UserError("no such file", where=f"LUNGTUNE_CONFIG={named}", hint="correct the variable, or unset it")
         file = _read_file(Path(named or CONFIG_FILE))
 

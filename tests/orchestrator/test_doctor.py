@@ -20,9 +20,10 @@ from typing import Any
 import optuna
 import pytest
 
+from feature_store import redaction
 from feature_store.settings import Settings
 from infra.services.ports import free_ports
-from orchestrator import doctor, places, redaction
+from orchestrator import doctor, places
 from orchestrator.places import Finding
 
 ROOT = Path(__file__).resolve().parents[2]
