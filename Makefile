@@ -4,6 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.stamp
+WORKERS ?= 3
 export OMP_NUM_THREADS ?= 1
 export RAY_USAGE_STATS_ENABLED ?= 0
 
@@ -34,8 +35,8 @@ services-stop:  ## end what `make services` started; data and secrets stay
 services-status:  ## which of the services can be used
 	@$(BIN)/python -m infra.services status
 
-test: $(STAMP)  ## the tests, but for those marked slow or gpu
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+test: $(STAMP)  ## the tests, but for those marked slow or gpu; WORKERS=0 runs them in one process
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder -m "not slow and not gpu"
 
 test-all: $(STAMP)  ## all tests that this machine can run
 	$(BIN)/python -m pytest

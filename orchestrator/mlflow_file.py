@@ -39,6 +39,8 @@ def refusal(path: Path, writes: bool = True) -> Refusal | None:
         hint = "bring back a copy of it, or move it away (results are kept in the result store), or set LUNGTUNE_MLFLOW"
         if "locked" in str(error):
             hint = "another program holds it: wait for it, then start the same command again"
+        if "readonly" in str(error):
+            return Refusal(f"{path} was left in the middle of a write, and cannot be mended", elsewhere)
         return Refusal(f"{path} is no sound database of MLflow's: {error}", hint)
     if revision is None or revision == (known := _known())[0]:
         writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
@@ -50,13 +52,41 @@ def refusal(path: Path, writes: bool = True) -> Refusal | None:
     return Refusal(f"{path} is of a newer MLflow or another program (schema {revision})", hint)
 
 
+def open_to_read(path: Path) -> sqlite3.Connection:
+    """A connection that only reads. What a killed writer left unfinished is rolled back first, as any reader does.
+
+    SQLite keeps the pages that a transaction overwrites in a journal beside the database. A connection of `mode=ro`
+    cannot use it and fails with "attempt to write a readonly database".
+
+    Raises:
+        sqlite3.Error: it is no database, or the folder of an unfinished write cannot be written.
+    """
+    try:
+        return _reading(path, "ro")
+    except sqlite3.OperationalError as error:
+        if "readonly" not in str(error):
+            raise
+    return _reading(path, "rw")
+
+
+def _reading(path: Path, mode: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=PATIENCE)
+    try:
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("PRAGMA schema_version")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
 def _revision(path: Path) -> str | None:
     """The schema's revision; None for a file in which nothing is yet.
 
     Raises:
         sqlite3.Error: it is no database, or one of another program.
     """
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=PATIENCE)
+    connection = open_to_read(path)
     try:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if not tables:

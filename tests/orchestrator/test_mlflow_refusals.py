@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,24 @@ def test_a_database_of_another_version_is_refused_and_no_outage(tracked: Setting
         connection.execute("UPDATE alembic_version SET version_num = 'abcdefabcdef'")
     with pytest.raises(UserError, match="newer MLflow or another program"):
         check_tracking(tracked, NAME)
+
+
+def test_what_a_killed_writer_left_is_rolled_back(run: Run, tracked: Settings) -> None:
+    path = tracked.home / "mlflow.db"
+    script = (
+        "import os, signal, sqlite3, sys\n"
+        "connection = sqlite3.connect(sys.argv[1])\n"
+        "connection.execute('PRAGMA cache_size = 1')\n"  # its pages reach the file before the commit
+        "connection.execute('UPDATE alembic_version SET version_num = 0')\n"
+        "connection.execute('CREATE TABLE t AS SELECT randomblob(500000)')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(path)], check=False).returncode == -9
+    assert path.with_name("mlflow.db-journal").stat().st_size
+    check_tracking(tracked, NAME)
+    assert not path.with_name("mlflow.db-journal").exists()
+    code, out, told = run("doctor")
+    assert code == 0 and "mlflow.db: 0 runs" in out, out + told
 
 
 def test_a_server_that_is_down_is_waited_for(tracked: Settings) -> None:
