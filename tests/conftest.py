@@ -27,15 +27,17 @@ SEAWEEDFS = {"s3_server", "closed_server", "installed"}  # fixtures that start o
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The tests of one file run in one process, the longest files first.
 
     All files that start SeaweedFS run in one process: of two that start at the same time, one may answer for the other.
     """
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
     of_seaweedfs = {item.path for item in items if SEAWEEDFS & set(getattr(item, "fixturenames", ()))}
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
-            group = "seaweedfs" if item.path in of_seaweedfs else item.nodeid.split("::")[0]
+            group = "seaweedfs" if item.path in of_seaweedfs else item.path.stem
             item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: item.path.parent.name != "integration")
 
