@@ -12,7 +12,7 @@ from types import TracebackType
 
 @dataclass
 class Served:
-    """One answer: the file, the range asked for, the status, and the bytes of the file that were sent."""
+    """One answer: the file, the range asked for, the status, and the bytes of the file that it sends."""
 
     name: str
     asked: str | None
@@ -102,9 +102,9 @@ class FileServer:
         request.end_headers()
         cut = self.cuts.pop(0) if self.cuts else None
         body = content[start:] if cut is None else content[start : start + cut]
+        answer.sent = len(body)  # before the client has it, and a test counts
         request.wfile.write(body)
         request.wfile.flush()
-        answer.sent = len(body)
         if cut is not None:
             self.cut.set()
             if self.stall:
