@@ -7,8 +7,9 @@ STAMP := .venv/.stamp
 WORKERS ?= 3
 export OMP_NUM_THREADS ?= 1
 export RAY_USAGE_STATS_ENABLED ?= 0
+export NO_MKDOCS_2_WARNING ?= 1
 
-.PHONY: help setup demo services services-stop services-status test test-all lint format bench clean
+.PHONY: help setup demo services services-stop services-status test test-fast test-all lint format docs bench clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -41,10 +42,12 @@ test: $(STAMP)  ## the tests, but for those marked slow or gpu; WORKERS=0 runs t
 test-all: $(STAMP)  ## all tests that this machine can run
 	$(BIN)/python -m pytest
 
-lint: $(STAMP)  ## ruff and mypy; shellcheck, hadolint and yamllint for infra
+lint: $(STAMP)  ## ruff, mypy, deptry, the docs' links; shellcheck, hadolint and yamllint for infra
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/deptry . --no-ansi
+	$(BIN)/mkdocs build --strict
 	$(BIN)/shellcheck infra/*.sh infra/schedules/*.sh .ci/run
 	$(BIN)/hadolint infra/Dockerfile
 	$(BIN)/yamllint --strict --config-file infra/yamllint.yaml infra
@@ -53,8 +56,12 @@ format: $(STAMP)  ## put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(STAMP)  ## the documentation as a site in build/docs, without any network
+	$(BIN)/mkdocs build --strict
+	@echo "build/docs/index.html"
+
 bench: $(STAMP)  ## speed, as ratios within one run
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m benchmarks
 
 clean:  ## remove the environment and the caches, not your results
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -13,7 +13,7 @@ from feature_store.download import Progress, check_space, disk_errors
 from feature_store.errors import UserError
 
 BLOCK = 1 << 20
-ANEW = "remove it and run the same command again: it is fetched anew"
+AGAIN = "remove it and run the same command again: it is downloaded again"
 
 
 def unpack(
@@ -57,7 +57,7 @@ def unpack(
                     progress(f"{into.name}/", done, total)
     except zipfile.BadZipFile as error:
         shutil.rmtree(draft, ignore_errors=True)
-        raise UserError(f"is not a whole zip file: {error}", where=str(archive), hint=ANEW) from error
+        raise UserError(f"is not a whole zip file: {error}", where=str(archive), hint=AGAIN) from error
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
@@ -70,10 +70,10 @@ def _check_size(archive: Path, total: int, files: int, most_bytes: int | None, m
     """Whether it is as large as what it should be: a few kB can unpack to more than any disk holds."""
     if most_bytes is not None and total > most_bytes:
         what = f"holds {total:,} bytes, and what it should be has {most_bytes:,} at most; nothing is unpacked"
-        raise UserError(what, where=str(archive), hint=ANEW)
+        raise UserError(what, where=str(archive), hint=AGAIN)
     if most_files is not None and files > most_files:
         what = f"holds {files:,} files, and what it should be has {most_files:,} at most; nothing is unpacked"
-        raise UserError(what, where=str(archive), hint=ANEW)
+        raise UserError(what, where=str(archive), hint=AGAIN)
 
 
 def _files(opened: zipfile.ZipFile, archive: Path) -> dict[PurePosixPath, zipfile.ZipInfo]:
@@ -95,7 +95,7 @@ def _files(opened: zipfile.ZipFile, archive: Path) -> dict[PurePosixPath, zipfil
             raise UserError(f"'{info.filename}' is in it twice; nothing is unpacked", where=str(archive))
         files[path] = info
     if not files:
-        raise UserError("the archive holds no file", where=str(archive), hint=ANEW)
+        raise UserError("the archive holds no file", where=str(archive), hint=AGAIN)
     if len({path.parts[0] for path in files}) == 1 and all(len(path.parts) > 1 for path in files):
         return {PurePosixPath(*path.parts[1:]): info for path, info in files.items()}
     return files
@@ -113,7 +113,7 @@ def _write(opened: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, archive: 
                         file.write(block)
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
             raise UserError(
-                f"'{info.filename}' in it cannot be read: {error}", where=str(archive), hint=ANEW
+                f"'{info.filename}' in it cannot be read: {error}", where=str(archive), hint=AGAIN
             ) from error
         with disk_errors(path):
             file.flush()

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from feature_store.cycle_pieces import cut_pieces, slice_pieces
 from feature_store.datasets.audio_header import LARGEST_SAMPLE, open_sound, read_length
 from feature_store.errors import UserError
 from feature_store.features.spec import Spec
-from feature_store.pieces import cut_pieces, slice_pieces
 from feature_store.waveform import augment, generator_of, white_noise
 from feature_store.wavelet import denoised
 

@@ -85,7 +85,7 @@ class Comparison(BaseModel):
 
 
 class ProblemRow(BaseModel):
-    """A `Problem` as it stands in the report."""
+    """A `Problem` as it is in the report."""
 
     severity: Literal["error", "warning"]
     where: str

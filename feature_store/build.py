@@ -26,14 +26,14 @@ from feature_store.errors import UserError
 from feature_store.features import Spec
 from feature_store.manifest import Manifest, Part, RecordingEntry, recording_key
 from feature_store.metrics import USUAL
-from feature_store.parts import keep_rows, write_part
+from feature_store.part_files import keep_rows, write_part
 from feature_store.splits import SplitTable
 from feature_store.storage import HALF_WRITTEN, Storage, open_storage
 from feature_store.store import EVENTS, FeatureStore
 
 RECORDINGS_A_PART = 16
 LOCK = ".build.lock"
-AGAIN = "what was built before is still there: mend it (free some space), and run the same command again"
+AGAIN = "what was built before is still there: fix that (free some space), and run the same command again"
 Progress = Callable[[int, int], None]
 
 
@@ -231,7 +231,7 @@ def compute_recording(recording: Recording, spec: Spec) -> tuple[np.ndarray, np.
 
 
 def _previous(store: FeatureStore, dataset: str, spec: Spec) -> Manifest:
-    """The manifest as it is, or an empty one. Nothing else is read: what else is damaged is written anew."""
+    """The manifest as it is, or an empty one. Nothing else is read: what else is damaged is written again."""
     try:
         return store.read_manifest(dataset, spec.feature_id)
     except FileNotFoundError:
@@ -239,7 +239,7 @@ def _previous(store: FeatureStore, dataset: str, spec: Spec) -> Manifest:
 
 
 def _live_parts(storage: Storage, folder: str, old: Manifest, live: dict[str, RecordingEntry]) -> list[Part]:
-    """Parts of which every row is live: as they are, or what is live of them written anew. Updates `live`."""
+    """Parts of which every row is live: as they are, or what is live of them written again. Updates `live`."""
     parts = []
     there = set(storage.list(folder))
     for part in old.parts:

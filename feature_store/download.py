@@ -67,13 +67,13 @@ def fetch(
 
     What has arrived is kept in `<dest>.part`, beside it in `<dest>.part.json` which version of the file it is of. A
     later call, also after a kill, asks for the rest only (RFC 9110, sections 13.1.5 and 14: `If-Range` and `Range`);
-    a server that knows no ranges, or has another version by now, begins anew. A lost connection is tried again, each
-    time after twice the pause. Only one process may fetch a file at a time.
+    a server that knows no ranges, or has another version by now, starts from the beginning. A lost connection is tried
+    again, each time after twice the pause. Only one process may fetch a file at a time.
 
     Args:
         by_hand: the hint where the server does not give the file.
-        progress: is told the name, bytes so far and bytes in all.
-        note: is told of every lost connection.
+        progress: receives the name, bytes so far and bytes in all.
+        note: receives a line per lost connection.
         pause: seconds before the second attempt.
 
     Raises:
@@ -150,7 +150,7 @@ def _receive(url: str, part: Path, mark: Path, name: str, by_hand: str | None, p
         offset, version = _described(response, url)
         if offset and (offset != start or (known and not _same(known, version))):
             mark.unlink(missing_ok=True)
-            raise _Lost("the server has another version of the file; it is fetched anew")
+            raise _Lost("the server has another version of the file; it is downloaded again")
         block = _read(response)
         if response.headers.get_content_type() == "text/html" or (not offset and PAGE.match(block)):
             raise UserError("the server sent a web page, not the file", where=response.url, hint=by_hand)
@@ -185,7 +185,7 @@ def _connect(request: urllib.request.Request, mark: Path, by_hand: str | None) -
         error.close()
         if error.code == 416:  # the part is longer than the file is by now
             mark.unlink(missing_ok=True)
-            raise _Lost("the server has another version of the file; it is fetched anew") from error
+            raise _Lost("the server has another version of the file; it is downloaded again") from error
         if error.code in TRANSIENT:
             raise _Lost(f"the server answered {error.code} {error.reason}") from error
         kind = MissingFile if error.code in (404, 410) else UserError

@@ -29,3 +29,8 @@ MEANINGS: dict[str, str] = {
     "sprsound_record": "as sprsound, but Se is over adventitious records: those of poor quality are in neither rate",
 }
 """For people, in a line."""
+
+
+def has_rates(metric: Metric) -> bool:
+    """Whether a metric is made of Sp and Se, which say nothing where class 0 is not the normal one."""
+    return metric not in ("accuracy", "uar")

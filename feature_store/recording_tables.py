@@ -41,12 +41,12 @@ class RecordingTables:
         """Read a list with the columns that the corpus has.
 
         Raises:
-            UserError: there is no such list, a column is missing, a name stands twice, or the corpus knows no table.
+            UserError: there is no such list, a column is missing, a name appears twice, or the corpus knows no table.
         """
         rows: dict[str, TableRow] = {}
         for row in _format(dataset).read_list(path, labelled=False):
             if row.name in rows:
-                raise UserError(f"'{row.name}' stands twice", where=f"{path}:{row.line}", hint="keep one row of it")
+                raise UserError(f"'{row.name}' appears twice", where=f"{path}:{row.line}", hint="keep one row of it")
             rows[row.name] = row
         return cls(path, rows)
 

@@ -1,4 +1,4 @@
-"""Named splits of cycles, patient-grouped folds inside a training side, and who stands on both sides."""
+"""Named splits of cycles, patient-grouped folds inside a training side, and who is on both sides."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SMALLEST_GAIN = 1e-6  # of cost: about 0.05 % of a share
 
 @dataclass(frozen=True, eq=False)
 class SplitTable:
-    """A named assignment of cycles to sides, one row a cycle and fold.
+    """A named assignment of cycles to sides, one row per cycle and fold.
 
     Attributes:
         name: the split's name.

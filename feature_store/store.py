@@ -20,7 +20,7 @@ from feature_store.features import NAMED, Spec
 from feature_store.manifest import VERSION as MANIFEST_VERSION
 from feature_store.manifest import Manifest, recording_key
 from feature_store.metrics import USUAL, Metric
-from feature_store.parts import read_table, scalars_of, values_of
+from feature_store.part_files import read_table, scalars_of, values_of
 from feature_store.splits import SCHEMA, SplitTable, inner_folds
 from feature_store.storage import Storage, open_storage
 from feature_store.stored import (

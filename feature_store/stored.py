@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from feature_store.errors import UserError
 from feature_store.metrics import Metric
 
-BUILD_AGAIN = "run `lungtune features build` again: it writes this file anew and computes only what is missing"
+BUILD_AGAIN = "run `lungtune features build` again: it writes this file again and computes only what is missing"
 CYCLES = pa.schema(
     [
         ("cycle_id", pa.string()),

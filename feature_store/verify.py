@@ -8,7 +8,7 @@ from typing import Any
 
 from feature_store.errors import UserError
 from feature_store.manifest import Manifest
-from feature_store.parts import read_table
+from feature_store.part_files import read_table
 from feature_store.store import FeatureStore
 from feature_store.stored import BUILD_AGAIN, parse_json
 

@@ -13,10 +13,10 @@ from feature_store.datasets.synthetic import synthesize
 from feature_store.features import resolve_feature
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
-from orchestrator.cluster import connect
 from orchestrator.events import Watch
-from orchestrator.leaderboard.site import build_site
-from orchestrator.sweep import SweepOutcome, run_sweep
+from orchestrator.execution.cluster import connect
+from orchestrator.leaderboard.site.build import build_site
+from orchestrator.sweep.run import SweepOutcome, run_sweep
 from search_spaces.schema import SearchSpace
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "demo.yaml"

@@ -12,12 +12,11 @@ import numpy as np
 import pyarrow.compute as pc
 
 from feature_store.errors import UserError, nearest
-from orchestrator.leaderboard import statistics
-from orchestrator.leaderboard.labels import describe_model
-from orchestrator.leaderboard.runs import split_folds
-from orchestrator.leaderboard.statistics import PatientHits
-from orchestrator.leaderboard.tallies import Predictions, of_table
-from orchestrator.predictions import predictions_of
+from orchestrator.analysis import bootstrap
+from orchestrator.analysis.bootstrap import PatientHits
+from orchestrator.analysis.groups import split_folds
+from orchestrator.analysis.labels import describe_model
+from orchestrator.analysis.predictions import Predictions, of_table, predictions_of
 from workers.ensembles import EnsembleMember, EnsembleResult, EnsembleStore
 from workers.results import FoldResult, ResultStore
 
@@ -111,7 +110,7 @@ def best_results(
     return [run for runs in candidates[:top] for run in runs]
 
 
-def standing(results: ResultStore, ensemble: EnsembleResult, resamples: int = statistics.RESAMPLES) -> Standing:
+def standing(results: ResultStore, ensemble: EnsembleResult, resamples: int = bootstrap.RESAMPLES) -> Standing:
     """How far the ensemble's number can be trusted, and what it gains."""
     by_training = _grouped(ensemble.members, lambda member: (member.config_hash, member.seed))
     folds = [fold.fold for fold in ensemble.folds]
@@ -121,20 +120,20 @@ def standing(results: ResultStore, ensemble: EnsembleResult, resamples: int = st
     for members in by_training.values():
         ordered = sorted(members, key=lambda member: member.fold)
         hits.append([_hits(predictions_of(results, m.hash, ensemble.protocol), ensemble) for m in ordered])
-    mean = [statistics.over_seeds([of_training[index] for of_training in hits]) for index in range(len(folds))]
-    samples = statistics.bootstrap([own, mean, *hits], resamples)
+    mean = [bootstrap.over_seeds([of_training[index] for of_training in hits]) for index in range(len(folds))]
+    samples = bootstrap.bootstrap([own, mean, *hits], resamples)
     trainings = [
-        _training(results, members, ensemble, statistics.interval(drawn))
+        _training(results, members, ensemble, bootstrap.interval(drawn))
         for members, drawn in zip(by_training.values(), samples[2:], strict=True)
     ]
     trainings.sort(key=lambda training: (-training.weight, -training.validation_score, training.config_hash))
     whole = len(folds) == split_folds(ensemble.split)
     others = [_score(seeds, ensemble) for seeds in _single_configs(results, ensemble)]
     return Standing(
-        interval=statistics.interval(samples[0]),
+        interval=bootstrap.interval(samples[0]),
         trainings=trainings,
         gain=ensemble.overall.score - float(np.mean([training.score for training in trainings])),
-        gain_interval=statistics.interval(samples[0] - samples[1]),
+        gain_interval=bootstrap.interval(samples[0] - samples[1]),
         place=1 + sum(score > ensemble.overall.score for score in others) if whole else None,
         of=1 + len(others),
     )
@@ -162,7 +161,7 @@ def _training(
 def _hits(said: Predictions, ensemble: EnsembleResult) -> PatientHits:
     """Hits by patient of one fold's predictions."""
     predicted = said.logits.argmax(axis=1)
-    return statistics.patient_hits(predicted, said.labels, said.patients, ensemble.metric, len(ensemble.classes))
+    return bootstrap.patient_hits(predicted, said.labels, said.patients, ensemble.metric, len(ensemble.classes))
 
 
 # --- single configs ---

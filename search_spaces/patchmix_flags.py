@@ -104,7 +104,7 @@ TABLE = FlagTable("Patch-Mix", (
     ),
     _on(
         "pretrained", ("model.pretrained", "lungtune evaluate --weights"), "switch",
-        "With --eval the checkpoint is scored; without, the backbone starts from it and the head anew.",
+        "With --eval the checkpoint is scored; without, the backbone starts from it and the head from random weights.",
     ),
     Flag(
         "pretrained_ckpt", None, str, ("model.pretrained", "lungtune evaluate --weights"), "same",

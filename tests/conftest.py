@@ -15,7 +15,7 @@ for variable in [name for name in os.environ if name.startswith("LUNGTUNE_")]:
     del os.environ[variable]  # a developer's own settings must not reach the tests
 
 from feature_store.settings import Settings  # noqa: E402
-from tests.tiny_sweep import TINY_FEATURE, tiny_store  # noqa: E402
+from tests.support.tiny_sweep import TINY_FEATURE, tiny_store  # noqa: E402
 
 __all__ = ["TINY_FEATURE", "Run"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from workers import semantics
+from workers import numbers_version
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = ("feature_store", "workers", "search_spaces", "orchestrator")  # each may import itself and those before it
@@ -18,6 +18,31 @@ MODULES = sorted(path for layer in LAYERS for path in (ROOT / layer).rglob("*.py
 ORCHESTRATION = frozenset({"ray", "mlflow", "optuna"})
 MAY_IMPORT = {"feature_store/build.py": {"ray"}, "search_spaces/": {"optuna"}, "orchestrator/": set(ORCHESTRATION)}
 LONGEST = 500
+PACKAGES = (
+    ("orchestrator.csv_cells", "orchestrator.events", "orchestrator.markdown"),
+    ("orchestrator.analysis", "orchestrator.execution", "orchestrator.pruning"),
+    ("orchestrator.studies",),
+    ("orchestrator.diagnosis",),
+    ("orchestrator.tracking",),
+    ("orchestrator.registry",),
+    ("orchestrator.leaderboard", "orchestrator.sweep", "orchestrator.ensembles", "orchestrator.contest"),
+    ("orchestrator.nightly", "orchestrator.demo"),
+    ("orchestrator.cli",),
+    ("orchestrator.__main__",),
+)
+"""The orchestrator's packages, and modules beside them, from the bottom up; one row's do not import each other."""
+MANY_MODULES = frozenset(
+    {
+        "feature_store",
+        "feature_store/datasets",
+        "feature_store/features",
+        "workers",
+        "workers/models",
+        "search_spaces",
+        "orchestrator/cli",
+        "orchestrator/leaderboard",
+    }
+)
 
 TORCHLESS = (
     "workers.config",
@@ -25,8 +50,8 @@ TORCHLESS = (
     "workers.fold",
     "feature_store.store",
     "search_spaces.schema",
-    "orchestrator.trial",
-    "orchestrator.sweep",
+    "orchestrator.sweep.trial",
+    "orchestrator.sweep.run",
 )
 RAYLESS = ("workers.fold", "workers.training", "feature_store.store", "feature_store.build")
 
@@ -84,6 +109,13 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
             yield node.lineno, ".".join([*base, *([node.module] if node.module else [])])
 
 
+def module_name(path: Path) -> str:
+    return relative(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+NAMES = {module_name(path): path for path in MODULES}
+
+
 def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
@@ -116,29 +148,74 @@ def test_ray_mlflow_and_optuna_stay_above_the_workers():
     assert not wrong, "\n".join(wrong)
 
 
-def test_no_module_imports_itself_in_a_circle():
-    """Module-level imports only: a circle there breaks as soon as somebody imports the other end first."""
-    names = {relative(path).removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in MODULES}
-    edges: dict[str, set[str]] = {}
-    for name, path in names.items():
-        top = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
-        found = set()
-        for node in top:
-            base = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-            inner = [f"{b}.{alias.name}" for b in base for alias in node.names]
-            found |= {item for item in (inner if any(i in names for i in inner) else base) if item in names}
-        edges[name] = found - {name}
+def imported_modules(path: Path) -> set[str]:
+    """Modules of the project that a module imports, at its top or inside its functions."""
+    package = relative(path).removesuffix(".py").split("/")[:-1]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {f"{source}.{alias.name}" if f"{source}.{alias.name}" in NAMES else source for alias in node.names}
+    return {name for name in found if name in NAMES} - {module_name(path)}
+
+
+def circle(edges: dict[str, set[str]]) -> list[str]:
+    """The nodes of a circle, the first one repeated at its end; empty if there is none."""
     done: set[str] = set()
 
-    def visit(name: str, path: tuple[str, ...]) -> None:
-        assert name not in path, f"a circle: {' -> '.join([*path[path.index(name) :], name])}"
-        if name not in done:
-            for other in sorted(edges[name]):
-                visit(other, (*path, name))
-            done.add(name)
+    def visit(node: str, path: list[str]) -> list[str]:
+        if node in path:
+            return [*path[path.index(node) :], node]
+        if node not in done:
+            for other in sorted(edges.get(node, ())):
+                if found := visit(other, [*path, node]):
+                    return found
+            done.add(node)
+        return []
 
-    for name in edges:
-        visit(name, ())
+    return next((found for node in sorted(edges) if (found := visit(node, []))), [])
+
+
+def package_of(name: str) -> str:
+    """The package of a module, and for a module beside the packages of its layer its own name."""
+    parts = name.split(".")
+    folder = parts if NAMES[name].name == "__init__.py" else parts[:-1]
+    return ".".join(folder[:2]) if len(folder) > 1 else name
+
+
+def test_the_search_for_circles_finds_one():
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_no_module_imports_itself_in_a_circle():
+    """Imports inside functions count: such a circle works, and hides that two modules cannot be read alone."""
+    found = circle({name: imported_modules(path) for name, path in NAMES.items()})
+    assert not found, f"a circle: {' -> '.join(found)}"
+
+
+def test_packages_of_the_orchestrator_import_one_way():
+    """In the order of `PACKAGES`: each imports only those before it."""
+    places = {name: place for place, row in enumerate(PACKAGES) for name in row}
+    wrong = []
+    for name, path in NAMES.items():
+        if name.startswith("orchestrator."):
+            own = package_of(name)
+            for other in imported_modules(path):
+                target = package_of(other)
+                if other.startswith("orchestrator.") and target != own and places[target] >= places[own]:
+                    wrong.append(f"{name} imports {other}")
+    assert not wrong, "\n".join(sorted(wrong))
+
+
+def test_packages_are_small_enough_to_look_through():
+    """At most nine modules, but for the places where every command, architecture or part of a corpus has its own."""
+    folders = {path.parent for path in MODULES}
+    large = {relative(folder): count for folder in folders if (count := len(list(folder.glob("[!_]*.py")))) > 9}
+    assert set(large) <= MANY_MODULES, large
 
 
 @pytest.mark.parametrize("module", RAYLESS)
@@ -148,7 +225,7 @@ def test_imports_without_ray_mlflow_and_optuna(module: str):
 
 
 def test_the_blocker_blocks():
-    ended = run_python(f"{BLOCKED}import orchestrator.sweep")
+    ended = run_python(f"{BLOCKED}import orchestrator.sweep.run")
     assert ended.returncode == 1
     assert "is not installed on this machine" in ended.stderr
 
@@ -188,22 +265,22 @@ def test_module_names_say_something():
 
 
 def test_semantics_version_follows_the_code():
-    found = semantics.code_digest()
-    assert found == semantics.DIGEST, (
+    found = numbers_version.code_digest()
+    assert found == numbers_version.DIGEST, (
         f"the code that decides a training's numbers has changed: its digest is now {found!r}.\n"
-        "If the same config, data and seed may now give other numbers, raise VERSION in workers/semantics.py: results "
-        "of the old code are then no longer taken for the new one's.\n"
+        "If the same config, data and seed may now give other numbers, raise VERSION in workers/numbers_version.py: "
+        "results of the old code are then no longer taken for the new one's.\n"
         f'In either case set DIGEST = "{found}" there.'
     )
 
 
 def test_digest_sees_code_and_not_comments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(semantics, "__file__", str(tmp_path / "semantics.py"))
+    monkeypatch.setattr(numbers_version, "__file__", str(tmp_path / "numbers_version.py"))
     module = tmp_path / "training.py"
 
     def digest(text: str) -> str:
         module.write_text(text)
-        return semantics.code_digest()
+        return numbers_version.code_digest()
 
     first = digest('"""One."""\n\n\ndef rate(x):\n    """Two."""\n    return x * 2  # three\n')
     assert digest("def rate(x):\n    return (x * 2)\n") == first

@@ -14,7 +14,7 @@ import pytest
 from feature_store.settings import KEYS
 from infra.services.ports import S3_PORTS, free_ports
 from infra.services.seaweedfs import weed
-from tests.infra_files import INFRA, ROOT, SCRIPTS, YAML_FILES, load, pods, run
+from tests.support.infra_files import INFRA, ROOT, SCRIPTS, YAML_FILES, load, pods, run
 
 LOCK = dict(
     line.split("==") for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")

@@ -10,8 +10,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests import kuberay_schemas
-from tests.infra_files import INFRA, ROOT, load, pods
+from tests.support import kuberay_schemas
+from tests.support.infra_files import INFRA, ROOT, load, pods
 
 KUBERNETES = sorted((INFRA / "kuberay").glob("*.yaml"))
 
@@ -78,7 +78,9 @@ def test_the_cluster_grows_over_spot_machines_and_keeps_a_gpu():
         assert group["minReplicas"] <= group["replicas"] < group["maxReplicas"]
         limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
         assert limits["nvidia.com/gpu"] == "1"
-    assert groups["gpu"]["minReplicas"] == 1  # orchestrator.cluster refuses a cluster without the GPU that is asked for
+    assert (
+        groups["gpu"]["minReplicas"] == 1
+    )  # orchestrator.execution.cluster refuses a cluster without the GPU that is asked for
     spot = groups["gpu-spot"]["template"]["spec"]
     label = spot["nodeSelector"]
     tolerated = {item["key"]: item.get("value") for item in spot["tolerations"]}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.infra_files import INFRA, ROOT, SCRIPTS, YAML_FILES, load, program, run
+from tests.support.infra_files import INFRA, ROOT, SCRIPTS, YAML_FILES, load, program, run
 
 
 @pytest.mark.parametrize("path", YAML_FILES, ids=lambda path: path.name)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.infra_files import INFRA, ROOT, load, pods, run
+from tests.support.infra_files import INFRA, ROOT, load, pods, run
 
 
 def test_schedules_agree_on_hour_and_command():

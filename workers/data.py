@@ -38,7 +38,7 @@ class FoldData:
         scalars: ``[cycles, scalars]`` float32 beside the values; None where the feature has none.
         events: annotated events of the training side; None where the config makes no use of them.
         seconds: of sound that the feature holds.
-        packed: whether the model is told how much of a cycle is its own sound.
+        packed: whether the model receives how much of a cycle is its own sound.
     """
 
     values: np.ndarray

@@ -53,7 +53,7 @@ class Rows:
         self.shares = self.own_frames / data.values.shape[-2] if data.packed else None
 
     def take(self, positions: Tensor, generator: torch.Generator | None = None) -> tuple[Inputs, Tensor]:
-        """Features ``[batch, channels or 1, frames, bins]`` float32, what stands beside them, and labels ``[batch]``.
+        """Features ``[batch, channels or 1, frames, bins]`` float32, what is beside them, and labels ``[batch]``.
 
         Args:
             positions: ``[batch]``.

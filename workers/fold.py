@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from feature_store.settings import Settings
 from feature_store.splits import COMPAT, SplitTable
 from feature_store.store import FeatureStore
 from workers import provenance
@@ -19,6 +20,7 @@ from workers.checkpoint import CheckpointFolder
 from workers.claim import claim
 from workers.config import ExperimentConfig
 from workers.data import data_hash, load_fold, task_classes
+from workers.numbers_version import VERSION
 from workers.results import (
     LOG,
     PREDICTIONS,
@@ -30,12 +32,11 @@ from workers.results import (
     Provenance,
     ResultStore,
 )
-from workers.semantics import VERSION
 from workers.weights import local_weights
 
 if TYPE_CHECKING:
     from workers.data import FoldData
-    from workers.sealed import NoteRead
+    from workers.test_side import NoteRead
     from workers.training import Trained
 
 
@@ -70,6 +71,18 @@ class Site:
     keep_weights: bool = True
     command: str = ""
     git_commit: str = "unknown"
+
+    @classmethod
+    def of(cls, settings: Settings) -> Site:
+        """The places of an installation, and this process' command and code."""
+        return cls(
+            store=settings.store,
+            results=settings.results,
+            cache=str(settings.cache),
+            weights=str(settings.weights),
+            command=provenance.command_line(),
+            git_commit=provenance.git_commit(),
+        )
 
 
 def fold_keys(runs: Sequence[FoldRun], store: FeatureStore) -> list[FoldKey]:

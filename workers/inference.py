@@ -161,11 +161,11 @@ class SoundModel:
         """The windows that a recording of so many seconds is cut into; see the function `windows`.
 
         Raises:
-            UserError: they make no sense, or are longer than what the model hears.
+            UserError: they make no sense, or are longer than what the model takes.
         """
         longest = self.config.feature.seconds
         if window is not None and not 0 < window <= longest:
-            raise UserError(f"a window of {window:g} s does not fit the model", hint=f"it hears {longest:g} s at once")
+            raise UserError(f"a window of {window:g} s does not fit the model", hint=f"it takes {longest:g} s at once")
         return windows(seconds, window or longest, hop, most)
 
     def _heard(
@@ -274,7 +274,7 @@ def _note(heard: np.ndarray, start: float, end: float, seconds: float, spec: Any
     if length < SHORTEST:
         notes.append(f"only {1000 * length:.0f} ms of sound")
     if of_pieces is None and length > spec.seconds + 1e-6:
-        notes.append(f"only its {spec.keep} {spec.seconds:g} s are heard")
+        notes.append(f"only its {spec.keep} {spec.seconds:g} s are used")
     elif of_pieces:
         notes.append(of_pieces)
     if end > seconds + LATEST:

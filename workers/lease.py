@@ -1,6 +1,6 @@
 """One driver a study, wherever the others are: a lease in the result store, which all machines share.
 
-A lease is a file ``leases/<study>/<generation>.json`` that its holder writes anew every few seconds. The highest
+A lease is a file ``leases/<study>/<generation>.json`` that its holder writes again every few seconds. The highest
 generation holds. To take over, the next generation is written where none may be yet, so of many drivers one wins.
 Whether a holder lives is seen from its heart beating while one looks, not from clocks, which differ between machines.
 """

@@ -27,7 +27,7 @@ RESULT, PREDICTIONS, WEIGHTS, LOG = "result.json", "predictions.parquet", "model
 
 
 class Record(BaseModel):
-    """Base of what stands in `result.json`; unknown keys of a newer version are kept out, not refused."""
+    """Base of the content of `result.json`; unknown keys of a newer version are kept out, not refused."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -36,7 +36,7 @@ class FoldKey(Record):
     """What makes a fold run itself: two runs with one key are one run.
 
     Attributes:
-        semantics: version of the training's meaning (`workers.semantics.VERSION`).
+        semantics: version of the training's meaning (`workers.numbers_version.VERSION`).
         config_hash: `ExperimentConfig.config_hash`.
         data_hash: over the feature's content and the task's labels.
         feature_id: the feature's spec.

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from feature_store.statistics import moments
+from feature_store.feature_statistics import moments
 from workers.augment import augmented, build_augment
 from workers.averaging import build_averaging
 from workers.checkpoint import CheckpointFolder
@@ -24,7 +24,7 @@ from workers.models import build_model
 from workers.objectives import build_objective
 from workers.optimisation import Schedule, build_optimizer
 from workers.sampling import Sampling
-from workers.sealed import NoteRead, SealedSide
+from workers.test_side import NoteRead, SealedSide
 
 CHECKPOINT_SECONDS = 30.0
 REPORT_EVERY = 5.0  # seconds within an epoch
@@ -63,7 +63,7 @@ class Trained:
 
     Attributes:
         protocols: how each chose its epoch and what its weights said.
-        epochs: one mapping an epoch: losses, learning rate, seconds, Score of the held-out patients.
+        epochs: one mapping per epoch: losses, learning rate, seconds, Score of the held-out patients.
         weights: state dict of the model at the config's protocol, on the CPU.
         pretrained: what became of the entries of the pretrained file; None without one.
         test_reads: how often the test side was read.

@@ -31,6 +31,6 @@ def put_together(rows: np.ndarray, pieces: Pieces) -> tuple[np.ndarray, str]:
     if len(rows) == 1:
         return rows[0], ""
     if pieces == "mean":
-        return rows.mean(axis=0), f"heard in {len(rows)} pieces"
+        return rows.mean(axis=0), f"used in {len(rows)} pieces"
     row, agree = vote_of_pieces(rows)
     return row, f"{agree} of its {len(rows)} pieces agree"

@@ -18,11 +18,11 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import chromium  # noqa: E402
-from leaderboard_results import five_fold, realistic  # noqa: E402
 
-from orchestrator.leaderboard.collect import build_board  # noqa: E402
-from orchestrator.leaderboard.details import Details  # noqa: E402
-from orchestrator.leaderboard.render import write  # noqa: E402
+from orchestrator.leaderboard.board import build_board  # noqa: E402
+from orchestrator.leaderboard.entry_documents import Details  # noqa: E402
+from orchestrator.leaderboard.site.write import write  # noqa: E402
+from tests.support.leaderboard_results import five_fold, realistic  # noqa: E402
 
 DESK, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
 

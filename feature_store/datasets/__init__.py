@@ -121,7 +121,7 @@ def _installed_corpus(name: str) -> type[Corpus]:
         raise UserError("is not a subclass of feature_store.datasets.Corpus", where=where)
     if inspect.isabstract(corpus):
         lacking = ", ".join(sorted(corpus.__abstractmethods__))
-        raise UserError(f"lacks {lacking}, which a Corpus must have", where=where, hint="mend the adapter")
+        raise UserError(f"lacks {lacking}, which a Corpus must have", where=where, hint="fix the adapter")
     check_class(corpus)
     if corpus.name != name:
         hint = "give both the same name: it is the folder in the store"
@@ -131,4 +131,4 @@ def _installed_corpus(name: str) -> type[Corpus]:
 
 def _cannot_import(where: str, error: BaseException) -> UserError:
     what = f"cannot be loaded: {type(error).__name__}: {error}"
-    return UserError(what, where=where, hint="mend or uninstall it; nothing else needs it")
+    return UserError(what, where=where, hint="fix or uninstall it; nothing else needs it")

@@ -74,7 +74,7 @@ class AiCupCorpus(ClipCorpus):
         """The clips of the public, then the private list; the submission has no header, and CRLF at its lines' ends.
 
         Raises:
-            UserError: a list is missing or cannot be used, an ID stands twice, or a clip of it is missing.
+            UserError: a list is missing or cannot be used, an ID appears twice, or a clip of it is missing.
         """
         clips, tables = [], {}
         for place in CONTEST:
@@ -83,7 +83,7 @@ class AiCupCorpus(ClipCorpus):
             for row in table.read_list(listed, labelled=False):
                 audio, where = sounds.get(row.name), f"{listed}:{row.line}"
                 if row.name in tables:
-                    raise UserError(f"'{row.name}' stands twice", where=where, hint="keep one row of it")
+                    raise UserError(f"'{row.name}' appears twice", where=where, hint="keep one row of it")
                 if audio is None:
                     raise UserError(f"there is no clip of '{row.name}' in {folder}", where=where, hint="copy it there")
                 clips.append((row.name, audio))

@@ -65,7 +65,7 @@ def read_ids(path: Path) -> list[str]:
     """The clips of `test.csv`, in order, as it names them.
 
     Raises:
-        UserError: there is no such list, its column is missing, it has no row, or a name is none or stands twice.
+        UserError: there is no such list, its column is missing, it has no row, or a name is none or appears twice.
     """
     fields, rows = read_rows(path)
     column = next((name for name in ID_COLUMNS if name in fields), None)
@@ -77,7 +77,7 @@ def read_ids(path: Path) -> list[str]:
         if not _plain(name):
             raise UserError(f"'{name}' is no clip's name", where=f"{path}:{number}", hint="correct the row")
         if name in names:
-            raise UserError(f"'{name}' stands in row {names[name]}, too", where=f"{path}:{number}", hint="keep one row")
+            raise UserError(f"'{name}' is in row {names[name]}, too", where=f"{path}:{number}", hint="keep one row")
         names[name] = number
     if not names:
         raise UserError("it lists no clip", where=str(path), hint="copy it again")

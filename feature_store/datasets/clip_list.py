@@ -55,7 +55,7 @@ class ClipCorpus(Corpus):
         for clip in clips:
             where = f"{listed}:{clip.line}"
             if times[clip.name] > 1:
-                what = f"'{clip.listed}' stands in the list {times[clip.name]} times"
+                what = f"'{clip.listed}' appears in the list {times[clip.name]} times"
                 self._refuse(where, what, "keep one row of it")
             elif clip.code not in codes:
                 what = f"the class of '{clip.listed}' is '{clip.code}'"

@@ -125,4 +125,4 @@ def _refuse(where: str, faults: list[str]) -> None:
     if faults:
         more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
         what = f"breaks the contract of a Corpus: {'; '.join(faults[:SHOWN])}{more}"
-        raise UserError(what, where=where, hint="mend the adapter; docs/architecture.md says what a Corpus holds")
+        raise UserError(what, where=where, hint="fix the adapter; docs/architecture.md says what a Corpus holds")

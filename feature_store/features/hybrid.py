@@ -17,7 +17,7 @@ from feature_store.features.spec import Spec
 if TYPE_CHECKING:
     from torch import Tensor
 
-QUIETEST = 1e-10  # magnitude (constant-Q) or power (the others) that stands for silence: torchaudio's AmplitudeToDB
+QUIETEST = 1e-10  # magnitude (constant-Q) or power (the others) that counts as silence: torchaudio's AmplitudeToDB
 STEADY_DB = 1e-3  # a bin whose level varies by less says nothing
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from feature_store.errors import UserError
-from feature_store.features.blank import clip_blank_bins
+from feature_store.features.blank_clipping import clip_blank_bins
 from feature_store.typed_settings import TypedSettings
 
 LARGEST = 50_000_000  # values of a cycle, copies included
@@ -40,7 +40,7 @@ class Spec(TypedSettings):
     denoise: float = Field(
         default=0.0, ge=0, le=10, description="wavelet denoising of each cycle, in universal thresholds; 0: none"
     )
-    keep: Literal["first", "last"] = Field(default="first", description="the end of a longer cycle that is heard")
+    keep: Literal["first", "last"] = Field(default="first", description="the end of a longer cycle that is used")
     band_pass: tuple[float, float] | None = Field(
         default=None,
         description="edges of a Butterworth filter over the whole recording, Hz; 200 to 1800 in RespireNet",

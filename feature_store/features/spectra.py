@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-QUIETEST, RANGE_DB = 1e-10, 80.0  # power that stands for silence; decibels kept below the loudest value
+QUIETEST, RANGE_DB = 1e-10, 80.0  # power that counts as silence; decibels kept below the loudest value
 
 
 def frames_of(waveform: np.ndarray, length: int, hop: int) -> np.ndarray:

@@ -23,7 +23,7 @@ class Service:
         folder: its working directory.
         missing: what it still lacks to be used; empty once it can be.
         prepare: done before every start.
-        after: services that must be usable before it starts, and with whose new start it starts anew.
+        after: services that must be usable before it starts, and with which it starts again.
         user: the system's user that runs it, if it is another.
     """
 

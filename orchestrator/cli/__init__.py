@@ -1,4 +1,4 @@
-"""The command line: thin commands over the packages, one file a group."""
+"""The command line: thin commands over the packages, one file per group."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def main() -> None:
     import logging
 
     from feature_store.redaction import ReaderGone
-    from orchestrator.surroundings import reach_this_machine
+    from orchestrator.execution.surroundings import reach_this_machine
 
     reach_this_machine()
     for chatty in ("mlflow", "alembic", "ray", "ray.tune"):  # lungtune tells what they would tell

@@ -20,7 +20,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="print JSON inst
     from rich.table import Table
 
     from feature_store.settings import Settings
-    from orchestrator.doctor import examine
+    from orchestrator.diagnosis.machine import examine
 
     checks = examine(Settings.load())
     if as_json:

@@ -49,7 +49,7 @@ def build_features(
     from feature_store.features import resolve_feature
     from feature_store.settings import Settings
     from feature_store.store import FeatureStore
-    from orchestrator.cluster import connect
+    from orchestrator.execution.cluster import connect
 
     specs = [resolve_feature(_spec_of(name)) for name in features or ["fbank"]]
     corpus = open_corpus(dataset, root)
@@ -235,8 +235,8 @@ def feature_stats(
     """
     from dataclasses import asdict
 
+    from feature_store.feature_statistics import training_statistics
     from feature_store.settings import Settings
-    from feature_store.statistics import training_statistics
 
     cache = Settings.load().cache
     found = training_statistics(_open(store), dataset, _spec_of(feature), split, fold, cache=cache, task=task)

@@ -14,7 +14,7 @@ from feature_store.errors import UserError
 Explanation = tuple[str, str | None, str]  # what, where, hint
 
 FREE = "free some space, or set LUNGTUNE_HOME, LUNGTUNE_CACHE or TMPDIR to another disk; what is finished is kept"
-ELSEWHERE = "mend its permissions, or set LUNGTUNE_HOME (and LUNGTUNE_CACHE, TMPDIR) to a folder that can be written"
+ELSEWHERE = "fix its permissions, or set LUNGTUNE_HOME (and LUNGTUNE_CACHE, TMPDIR) to a folder that can be written"
 DOCTOR = "`lungtune doctor` looks at every server and folder"
 OF_FILES: dict[int, tuple[str, str]] = {
     errno.ENOSPC: ("the disk is full", FREE),
@@ -31,7 +31,7 @@ OF_FILES: dict[int, tuple[str, str]] = {
     errno.ENAMETOOLONG: ("the path is too long for this file system", "name a shorter one"),
     errno.EINVAL: ("the file system does not take this name or request", "name another place"),
     errno.EILSEQ: ("the file system does not take this name", "name another place"),
-    errno.ELOOP: ("symbolic links go in a circle there", "mend the links"),
+    errno.ELOOP: ("symbolic links go in a circle there", "fix the links"),
     errno.EMFILE: ("too many files are open", "raise the limit: ulimit -n 4096"),
     errno.ENFILE: ("too many files are open on this machine", "end other programs"),
     errno.ENOMEM: ("the memory is used up", "run fewer fold runs at once (--set resources.concurrent_trials=1)"),

@@ -33,14 +33,14 @@ def build(
     results: Annotated[str | None, typer.Option(help="Result store; the configured one if not given.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Write the site: index.html, a page an entry, a page to compare two, and the same as JSON, CSV and Markdown.
+    """Write the site: index.html, a page per entry, a page to compare two, and the same as JSON, CSV and Markdown.
 
     It needs no network and no server: open index.html, or copy the folder to any web server.
 
     Example: lungtune leaderboard build --out site
     """
-    from orchestrator.leaderboard.render import PAGE
-    from orchestrator.leaderboard.site import write_site
+    from orchestrator.leaderboard.site.build import write_site
+    from orchestrator.leaderboard.site.write import PAGE
 
     settings = Settings.load()
     with err.status("reading results") as status:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,9 +13,7 @@ from rich.text import Text
 from feature_store.metrics import LABELS, USUAL
 from orchestrator.cli.console import err
 from orchestrator.cli.progress import Reporter
-
-if TYPE_CHECKING:
-    from orchestrator.events import Progress
+from orchestrator.events import Event, FinalistStarted, FoldDone, SearchStarted, TrialEnded, TrialFailed
 
 SHOWN = 12  # trials in the table: those under way, then the last that ended
 
@@ -46,30 +43,30 @@ class SweepState:
         self.trained = self.found = 0
         self.stage = "search"
 
-    def take(self, progress: Progress) -> None:
+    def take(self, event: Event) -> None:
         """Bring the state up to date with one event."""
-        facts = progress.facts
-        if progress.kind == "search":
-            self.study, self.metric = facts["study"], facts["metric"]
-            self.missing, self.slots = facts["missing"], facts["slots"]
-        elif progress.kind == "fold":
-            row = self._row(facts)
-            row.value, row.folds, row.of = facts["value"], facts["fold_runs"], facts["fold_runs_in_all"]
-            if facts["cached"]:
-                self.found += 1
-            else:
-                self.trained += 1
-                row.seconds += facts["seconds"]
-        elif progress.kind == "trial":
-            row = self._row(facts)
-            row.state, row.value = facts["state"].lower(), facts["value"]
-        elif progress.kind == "trial_failed":
-            self._row(facts).state = "failed"
-        elif progress.kind == "promote":
-            self.stage = f"training the best {facts['family']} on the whole training side"
+        match event:
+            case SearchStarted():
+                self.study, self.metric = event.study, event.metric
+                self.missing, self.slots = event.missing, event.slots
+            case FoldDone():
+                row = self._row(event.trial, event.family)
+                row.value, row.folds, row.of = event.value, event.fold_runs, event.fold_runs_in_all
+                if event.cached:
+                    self.found += 1
+                else:
+                    self.trained += 1
+                    row.seconds += event.seconds
+            case TrialEnded():
+                row = self._row(event.trial, event.family)
+                row.state, row.value = event.state.lower(), event.value
+            case TrialFailed():
+                self._row(event.trial, event.family).state = "failed"
+            case FinalistStarted():
+                self.stage = f"training the best {event.family} on the whole training side"
 
-    def _row(self, facts: dict[str, Any]) -> Row:
-        row = self.rows.setdefault(facts["trial"], Row(facts["trial"], facts["family"]))
+    def _row(self, trial: int, family: str) -> Row:
+        row = self.rows.setdefault(trial, Row(trial, family))
         row.changed = time.monotonic()
         return row
 
@@ -101,10 +98,10 @@ class LiveReporter:
         self.live = Live(console=console, get_renderable=self.render, refresh_per_second=2, transient=True)
         self.live.start()
 
-    def __call__(self, progress: Progress) -> None:
-        self.state.take(progress)
-        if progress.kind not in {"fold", "trial", "search"}:
-            self.lines(progress)
+    def __call__(self, event: Event) -> None:
+        self.state.take(event)
+        if not isinstance(event, SearchStarted | FoldDone | TrialEnded):
+            self.lines(event)
 
     def close(self) -> None:
         """Take the table away; what was printed stays."""

@@ -29,15 +29,12 @@ def nightly(
     Example: lungtune nightly --out site
     """
     from feature_store.settings import Settings
-    from orchestrator.cluster import connect
-    from orchestrator.events import Progress
+    from orchestrator.cli.progress import line
+    from orchestrator.execution.cluster import connect
     from orchestrator.nightly import run_night
-    from orchestrator.webhook import Webhook
+    from orchestrator.tracking.webhook import Webhook
 
-    def lost(progress: Progress) -> None:
-        err.print(f"[yellow]the webhook does not take news:[/yellow] {progress.facts['error']}")
-
-    settings, webhook = Settings.load(), Webhook.around(lost)
+    settings, webhook = Settings.load(), Webhook.around(lambda event: err.print(line(event), soft_wrap=True))
     try:
         if os.environ.get("RAY_ADDRESS"):
             connect()  # the models then run on the cluster's GPUs

@@ -57,7 +57,8 @@ def predict(
         ),
     ] = None,
     csv_file: Annotated[
-        Path | None, typer.Option("--csv", metavar="OUT", help="also write a row a cycle and one a recording to a file")
+        Path | None,
+        typer.Option("--csv", metavar="OUT", help="also write a row per cycle and recording to a file"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document instead of a table")] = False,
 ) -> None:
@@ -79,7 +80,7 @@ def predict(
         raise UserError("one file of cycles belongs to one recording", where="--cycles", hint=f"or --cycles {BESIDE}")
     if pieces != "one" and cycles is None:
         hint = "give the cycles with --cycles, or leave the option out"
-        raise UserError("windows are never longer than what the model hears", where="--pieces", hint=hint)
+        raise UserError("windows are never longer than what the model takes", where="--pieces", hint=hint)
     if csv_file is not None and not csv_file.resolve().parent.is_dir():
         raise UserError("there is no such folder", where=str(csv_file.parent))
     with opened(model_name) as model:
@@ -136,7 +137,7 @@ def opened(name: str) -> Iterator[SoundModel]:
             write_model(Path(folder), config, result.data.classes, results.read(result.hash, WEIGHTS))
             yield SoundModel(Path(folder))
     else:
-        from orchestrator.registry import Registry
+        from orchestrator.registry.registry import Registry
 
         registry = Registry.open(settings, asks=True)
         with registry.files(registry.find(name)) as folder_of_version:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
@@ -10,79 +11,94 @@ from rich.table import Table
 
 from feature_store.metrics import LABELS, USUAL
 from orchestrator.cli.console import err, out
+from orchestrator.events import (
+    BudgetReached,
+    DriverWaited,
+    Event,
+    FinalistFailed,
+    FinalistNotRecorded,
+    FinalistRunDone,
+    FinalistStarted,
+    FoldDone,
+    MlflowLost,
+    MlflowRefused,
+    ModelRegistered,
+    SearchStarted,
+    TrialEnded,
+    TrialFailed,
+    WebhookLost,
+)
 
 if TYPE_CHECKING:
-    from orchestrator.events import Progress
-    from orchestrator.sweep import Finalist, SweepOutcome
+    from orchestrator.sweep.finalists import Finalist
+    from orchestrator.sweep.run import SweepOutcome
     from workers.results import FoldResult
 
 
 class Reporter:
-    """Prints one line an event, with the time since the start."""
+    """Prints one line per event, with the time since the start."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()
 
-    def __call__(self, progress: Progress) -> None:
-        text = self._text(progress)
+    def __call__(self, event: Event) -> None:
         elapsed = time.strftime("%H:%M:%S", time.gmtime(time.monotonic() - self.started))
-        err.print(f"[dim]{elapsed}[/dim] {text}", highlight=False, soft_wrap=True)
+        err.print(f"[dim]{elapsed}[/dim] {line(event)}", highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Nothing is left to do."""
 
-    @staticmethod
-    def _text(progress: Progress) -> str:
-        facts = progress.facts
-        if progress.kind == "search":
-            again = f", {facts['taken_up']} unfinished taken up again" if facts["taken_up"] else ""
-            missing, slots = facts["missing"], facts["slots"]
-            return f"search [bold]{facts['study']}[/bold]: {missing} trials to run{again}, {slots} at once"
-        if progress.kind == "fold":
-            how = "from the result store" if facts["cached"] else f"{facts['seconds']:.1f} s"
+
+def line(event: Event) -> str:
+    """An event as one line with Rich's markup. mypy refuses a kind of event that has no case here."""
+    match event:
+        case SearchStarted():
+            again = f", {event.taken_up} unfinished taken up again" if event.taken_up else ""
+            return f"search [bold]{event.study}[/bold]: {event.missing} trials to run{again}, {event.slots} at once"
+        case FoldDone():
+            how = "from the result store" if event.cached else f"{event.seconds:.1f} s"
             return (
-                f"trial {facts['trial']} {facts['family']}: fold {facts['fold']} {LABELS[facts['metric']]} "
-                f"{facts['fold_value']:.2f}, "
-                f"mean of {facts['fold_runs']}/{facts['fold_runs_in_all']} {facts['value']:.2f} [dim]({how})[/dim]"
+                f"trial {event.trial} {event.family}: fold {event.fold} {LABELS[event.metric]} {event.fold_value:.2f}, "
+                f"mean of {event.fold_runs}/{event.fold_runs_in_all} {event.value:.2f} [dim]({how})[/dim]"
             )
-        if progress.kind == "trial":
-            value = "" if facts["value"] is None else f" at {facts['value']:.2f}"
-            return f"trial {facts['trial']} {facts['family']}: [bold]{facts['state'].lower()}[/bold]{value}"
-        if progress.kind == "trial_failed":
-            which = f"trial {facts['trial']} {facts['family']}"
-            alone = f"lungtune train --trial {facts['study']}/{facts['trial']}"
-            return f"[red]{which} failed:[/red] {facts['error']}\n  config: {facts['config']}\n  alone: {alone}"
-        if progress.kind == "promote":
-            runs = f"{facts['runs']} runs, {facts['cached']} done before"
-            return f"training the best {facts['family']} on the whole training side: {runs}"
-        if progress.kind == "promoted":
+        case TrialEnded():
+            value = "" if event.value is None else f" at {event.value:.2f}"
+            return f"trial {event.trial} {event.family}: [bold]{event.state.lower()}[/bold]{value}"
+        case TrialFailed():
+            failed = f"[red]trial {event.trial} {event.family} failed:[/red] {event.error}"
+            return f"{failed}\n  config: {event.config}\n  alone: lungtune train --trial {event.study}/{event.trial}"
+        case BudgetReached():
+            return f"[yellow]no more trials are started:[/yellow] {event.limit}"
+        case FinalistStarted():
+            runs = f"{event.runs} runs, {event.cached} done before"
+            return f"training the best {event.family} on the whole training side: {runs}"
+        case FinalistRunDone():
             return (
-                f"{facts['family']} seed {facts['seed']}: test side {LABELS[facts['metric']]} {facts['score']:.2f} "
-                f"(Sp {facts['specificity']:.2f}, Se {facts['sensitivity']:.2f})"
+                f"{event.family} seed {event.seed}: test side {LABELS[event.metric]} {event.score:.2f} "
+                f"(Sp {event.specificity:.2f}, Se {event.sensitivity:.2f})"
             )
-        if progress.kind == "mlflow_lost":
-            return f"[yellow]MLflow cannot be reached, going on without it:[/yellow] {facts['error']}"
-        if progress.kind == "mlflow_refused":
-            return f"[yellow]not written to MLflow:[/yellow] {escape(facts['error'])}"
-        if progress.kind == "budget":
-            return f"[yellow]nothing more is begun:[/yellow] {facts['limit']}"
-        if progress.kind == "not_registered":
-            again = "start the same command again when it answers: nothing is trained anew"
-            if facts.get("refused"):
-                again = f"{escape(facts['refused'])}; after that the same command trains nothing anew"
-            so = ", so it is not registered" if facts["registers"] else ""
-            return f"[yellow]MLflow has not taken {facts['family']}{so}:[/yellow] {again}"
-        if progress.kind == "lease":
-            who, seconds = facts["holder"], facts["seconds"]
-            return f"[yellow]{who} began this sweep:[/yellow] watching for up to {seconds:.0f} s whether it lives"
-        if progress.kind == "webhook_lost":
-            return f"[yellow]the webhook does not take news:[/yellow] {facts['error']}"
-        if progress.kind == "registered":
-            aliases = f" as {', '.join(facts['aliases'])}" if facts["aliases"] else ""
-            kept = facts["tags"].get("not_promoted_because")
-            why = f", which does not become champion: {kept}" if kept else ""
-            return f"registered [bold]{facts['name']}[/bold] version {facts['version']}{aliases}{why}"
-        return f"{progress.kind}: {facts}"
+        case FinalistFailed():
+            errors = "; ".join(event.errors) or "it has no result"
+            return f"[red]the best {event.family} is not recorded in MLflow or registered:[/red] {errors}"
+        case FinalistNotRecorded():
+            again = "start the same command again when it answers: nothing is trained again"
+            if event.refused:
+                again = f"{escape(event.refused)}; after that the same command trains nothing again"
+            so = ", so it is not registered" if event.registers else ""
+            return f"[yellow]MLflow has not taken {event.family}{so}:[/yellow] {again}"
+        case ModelRegistered():
+            aliases = f" as {', '.join(event.aliases)}" if event.aliases else ""
+            why = f", which does not become champion: {event.kept_back}" if event.kept_back else ""
+            return f"registered [bold]{event.name}[/bold] version {event.version}{aliases}{why}"
+        case DriverWaited():
+            watching = f"watching for up to {event.seconds:.0f} s whether it is alive"
+            return f"[yellow]{event.holder} started this sweep:[/yellow] {watching}"
+        case MlflowLost():
+            return f"[yellow]MLflow cannot be reached, going on without it:[/yellow] {event.error}"
+        case MlflowRefused():
+            return f"[yellow]not written to MLflow:[/yellow] {escape(event.error)}"
+        case WebhookLost():
+            return f"[yellow]the webhook does not take messages:[/yellow] {event.error}"
 
 
 def show_outcome(outcome: SweepOutcome) -> None:
@@ -91,25 +107,24 @@ def show_outcome(outcome: SweepOutcome) -> None:
     table = Table(title=f"{outcome.study}: trials by mean {label} over folds (search; the test side unseen)")
     for name, justify in (("trial", "right"), ("family", "left"), ("objective", "left"), (label, "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    costly = any(trial["cost"] is not None for trial in outcome.trials)
+    costly = any(trial.cost is not None for trial in outcome.trials)
     if costly:
         table.add_column("cost", justify="right")
     table.add_column("folds", justify="right")
     table.add_column("state")
     table.add_column("parameters", overflow="fold")
-    for trial in sorted(outcome.trials, key=lambda t: (t["value"] is None, -(t["value"] or 0))):
-        value = "-" if trial["value"] is None else f"{trial['value']:.2f}"
+    for trial in sorted(outcome.trials, key=lambda t: (t.value is None, -(t.value or 0))):
         parameters = ", ".join(
-            f"{key.split(':')[-1]}={_short(item)}" for key, item in trial["params"].items() if key != "family"
+            f"{key.split(':')[-1]}={_short(item)}" for key, item in trial.params.items() if key != "family"
         )
         table.add_row(
-            str(trial["trial"]),
-            trial["family"],
-            trial["objective"],
-            value,
-            *([] if not costly else ["-" if trial["cost"] is None else f"{trial['cost']:.4g}"]),
-            str(trial["fold_runs"]),
-            "pareto" if trial["pareto"] else trial["state"].lower(),
+            str(trial.trial),
+            trial.family,
+            trial.objective,
+            "-" if trial.value is None else f"{trial.value:.2f}",
+            *([] if not costly else ["-" if trial.cost is None else f"{trial.cost:.4g}"]),
+            str(trial.fold_runs),
+            "pareto" if trial.trial in outcome.pareto else trial.state.lower(),
             parameters,
         )
     out.print(table)
@@ -170,7 +185,7 @@ def outcome_json(outcome: SweepOutcome) -> dict[str, Any]:
     return {
         "study": outcome.study,
         "metric": outcome.metric,
-        "trials": outcome.trials,
+        "trials": [{**asdict(trial), "pareto": trial.trial in outcome.pareto} for trial in outcome.trials],
         "finalists": [
             {
                 "family": finalist.family,

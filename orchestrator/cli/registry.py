@@ -14,8 +14,8 @@ from orchestrator.markdown import text
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from orchestrator.registered import Registered
-    from orchestrator.registry import Registry
+    from orchestrator.registry.registry import Registry
+    from orchestrator.registry.version import Registered
 
 app = typer.Typer(
     help="Registered models: their numbers, where they come from, which one is the champion.", no_args_is_help=True
@@ -36,7 +36,7 @@ def list_models(as_json: AsJson = False) -> None:
     """
     from feature_store.metrics import LABELS
     from feature_store.settings import Settings
-    from orchestrator.registry import Registry
+    from orchestrator.registry.registry import Registry
 
     versions = Registry.open(Settings.load(), asks=True).versions()
     if as_json:
@@ -84,8 +84,8 @@ def show(model: Model, as_json: AsJson = False) -> None:
 
     from feature_store.metrics import LABELS
     from feature_store.settings import Settings
-    from orchestrator.model_card_page import page
-    from orchestrator.registry import Registry
+    from orchestrator.registry.card.card_markdown import page
+    from orchestrator.registry.registry import Registry
 
     registry = Registry.open(Settings.load(), asks=True)
     version = registry.find(model)
@@ -120,8 +120,8 @@ def promote(
     """
     from feature_store.errors import UserError
     from feature_store.settings import Settings
-    from orchestrator.registered import CHAMPION
-    from orchestrator.registry import Registry
+    from orchestrator.registry.registry import Registry
+    from orchestrator.registry.version import CHAMPION
 
     reason = (because or "").strip()
     if force != bool(reason):
@@ -148,7 +148,7 @@ def verify(model: Model, policy: PolicyFile = None, as_json: AsJson = False) -> 
     Example: lungtune registry verify champion
     """
     from feature_store.settings import Settings
-    from orchestrator.registry import Registry
+    from orchestrator.registry.registry import Registry
 
     registry = Registry.open(Settings.load(), policy, asks=True)
     version = registry.find(model)

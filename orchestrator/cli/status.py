@@ -1,4 +1,4 @@
-"""`lungtune status`: where a sweep stands."""
+"""`lungtune status`: how far a sweep is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def status(
     from dataclasses import asdict
 
     from feature_store.settings import Settings
-    from orchestrator.status import status_of, studies
+    from orchestrator.studies.status import status_of
+    from orchestrator.studies.storage import studies
 
     settings = Settings.load()
     names = [study] if study else studies(settings)
@@ -45,7 +46,7 @@ def importance(
     from rich.table import Table
 
     from feature_store.settings import Settings
-    from orchestrator.past import importances
+    from orchestrator.studies.importance import importances
 
     found = importances(study, Settings.load())
     if as_json:
@@ -64,15 +65,15 @@ def _show(status: Any) -> None:
     states = ", ".join(f"{count} {state.lower()}" for state, count in sorted(status.states.items())) or "none yet"
     lines = [f"[bold]{status.study}[/bold]: trials: {states}; {status.fold_runs} fold runs"]
     if best := status.best:
-        lines.append(f"  best: trial {best['trial']} {best['family']} at {best['value']:.2f}")
+        lines.append(f"  best: trial {best.trial} {best.family} at {best.value:.2f}")
     for trial in status.running:
-        value = "" if trial["value"] is None else f", mean {trial['value']:.2f}"
-        lines.append(f"  running: trial {trial['trial']} {trial['family']}, {trial['fold_runs']} folds{value}")
+        value = "" if trial.value is None else f", mean {trial.value:.2f}"
+        lines.append(f"  running: trial {trial.trial} {trial.family}, {trial.fold_runs} folds{value}")
     lines += [f"  training: {run[:12]} for {seconds:.0f} s" for run, seconds in status.training]
     if status.running and status.idle_seconds is not None and not status.training:
         lines.append(f"  no fold run is being trained; the last event was {status.idle_seconds:.0f} s ago")
     for trial in status.failed:
-        alone = f"lungtune train --trial {status.study}/{trial['trial']}"
-        lines.append(f"  [red]failed:[/red] trial {trial['trial']}: {trial['error']} (alone: {alone})")
+        alone = f"lungtune train --trial {status.study}/{trial.trial}"
+        lines.append(f"  [red]failed:[/red] trial {trial.trial}: {trial.error} (alone: {alone})")
     for line in lines:
         out.print(line, highlight=False, soft_wrap=True)

@@ -30,7 +30,7 @@ def submission(
     """
     from feature_store.datasets import open_corpus
     from feature_store.errors import UserError
-    from orchestrator import submission as made
+    from orchestrator import contest as made
     from orchestrator.cli.predict import opened
 
     if bool(models) == (ensemble is not None):

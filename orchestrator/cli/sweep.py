@@ -27,10 +27,10 @@ def plan(space_file: Space, sets: Sets = None, trials: Trials = None, as_json: A
     from rich.table import Table
 
     from feature_store.settings import Settings
-    from orchestrator.cluster import connect
-    from orchestrator.doctor import servers
-    from orchestrator.packing import Slot
-    from orchestrator.plan import make_plan
+    from orchestrator.diagnosis.machine import servers
+    from orchestrator.execution.cluster import connect
+    from orchestrator.execution.gpu_sharing import Slot
+    from orchestrator.sweep.plan import make_plan
 
     space, settings = _load(space_file, sets, trials), Settings.load()
     planned = make_plan(space, settings)
@@ -90,8 +90,8 @@ def sweep(space_file: Space, sets: Sets = None, trials: Trials = None, as_json: 
     from feature_store.settings import Settings
     from orchestrator.cli.live import reporter
     from orchestrator.cli.progress import outcome_json, show_outcome
-    from orchestrator.sweep import run_sweep
-    from orchestrator.webhook import Webhook
+    from orchestrator.sweep.run import run_sweep
+    from orchestrator.tracking.webhook import Webhook
 
     space, watch = _load(space_file, sets, trials), reporter()
     webhook = Webhook.around(watch)
@@ -118,7 +118,7 @@ def sweep(space_file: Space, sets: Sets = None, trials: Trials = None, as_json: 
 
 
 def _load(space_file: Path, sets: list[str] | None, trials: int | None):
-    from search_spaces.reach import unreached
+    from search_spaces.override_warnings import unreached
     from search_spaces.schema import SearchSpace
 
     overrides = list(sets or [])

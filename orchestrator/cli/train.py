@@ -47,9 +47,8 @@ def train(
     from feature_store.settings import Settings
     from feature_store.store import FeatureStore
     from orchestrator.cli.progress import as_row
-    from orchestrator.sweep import site_of
     from workers.data import task_classes
-    from workers.fold import FoldRun, run_fold
+    from workers.fold import FoldRun, Site, run_fold
     from workers.weights import pin_weights
 
     settings = Settings.load()
@@ -63,7 +62,7 @@ def train(
     for seed in dict.fromkeys(seeds or [0]):
         for fold in dict.fromkeys(folds or known):
             run = FoldRun(config, split, fold, seed)
-            result = _run(run, functools.partial(run_fold, run, site_of(settings)), chooses)
+            result = _run(run, functools.partial(run_fold, run, Site.of(settings)), chooses)
             rows.append({"split": split, "fold": fold, "seed": seed, "hash": result.hash, **as_row(result)})
     _tell(result)
     if as_json:
@@ -81,7 +80,7 @@ def _config(
         UserError: neither or both of a config and a trial, or there is none such.
     """
     from feature_store.errors import UserError
-    from orchestrator.status import find_trial, load_study
+    from orchestrator.studies.storage import find_trial, load_study
     from search_spaces.overrides import override
     from search_spaces.presets import config_mapping
     from workers.config import ExperimentConfig

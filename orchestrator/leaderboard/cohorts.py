@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from feature_store.metrics import USUAL
+from orchestrator.analysis.groups import Cohort
 from orchestrator.leaderboard.groups import Group, Identity
-from orchestrator.leaderboard.runs import Cohort, Run
+from orchestrator.leaderboard.runs import Run
 from orchestrator.leaderboard.schema import Data
 
 # The order on the page.

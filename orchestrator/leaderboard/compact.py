@@ -5,14 +5,19 @@ A page opened as a file may not fetch, so each document is a script that hands i
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from feature_store.metrics import LABELS
-from orchestrator.leaderboard import figures, labels, tabular
+from orchestrator.analysis import labels
+from orchestrator.leaderboard import tabular
 from orchestrator.leaderboard.measures import Measure, heading, mean_of, measures
 from orchestrator.leaderboard.schema import Board, BoardDetail, Entry, EntryDetail, Leaderboard, Table
+from orchestrator.leaderboard.site import figures
 
 # fmt: off
 COLUMNS = (
@@ -91,10 +96,17 @@ def _table(board: Board, table: Table) -> dict[str, Any]:
     }
 
 
-def entry_script(detail: EntryDetail) -> str:
-    """``entries/<id>.js``: what a comparison needs of an entry."""
-    needed = detail.model_dump(mode="json", include={"config", "hits", "predicted", "labels"})
-    return f"lungtune.entries[{_json(detail.id)}]={_json(_short(needed))};\n"
+def entry_script(detail: EntryDetail, resamples: np.ndarray | None) -> str:
+    """``entries/<id>.js``: what a comparison needs of an entry.
+
+    Args:
+        detail: its document.
+        resamples: ``[resamples]`` of the board's bootstrap, shipped as base64 of little-endian float32.
+    """
+    needed = detail.model_dump(mode="json", include={"config", "predicted", "labels"})
+    if resamples is not None:
+        needed["resamples"] = base64.b64encode(resamples.astype("<f4").tobytes()).decode()
+    return f"lungtune.entries[{_json(detail.id)}]={_json(needed)};\n"
 
 
 def cycles_script(detail: BoardDetail) -> str:
@@ -104,9 +116,3 @@ def cycles_script(detail: BoardDetail) -> str:
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _short(detail: dict[str, Any]) -> dict[str, Any]:
-    """Hits are means over seeds: thirds and fifths need no seventeen digits."""
-    detail["hits"] = [[[round(value, 9) for value in patient] for patient in fold] for fold in detail["hits"]]
-    return detail

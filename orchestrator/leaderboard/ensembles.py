@@ -12,6 +12,10 @@ import pyarrow.compute as pc
 
 from feature_store.errors import UserError
 from feature_store.metrics import LABELS
+from orchestrator.analysis.groups import Cohort
+from orchestrator.analysis.labels import describe_model, pretraining
+from orchestrator.analysis.patient_counts import Tally, tally
+from orchestrator.analysis.predictions import BROKEN, Predictions, of_table
 from orchestrator.leaderboard.entries import (
     Candidate,
     Contradicted,
@@ -27,11 +31,9 @@ from orchestrator.leaderboard.entries import (
     seed_row,
 )
 from orchestrator.leaderboard.groups import Group
-from orchestrator.leaderboard.labels import describe_model, pretraining
-from orchestrator.leaderboard.runs import Cohort, Run
+from orchestrator.leaderboard.runs import Run
 from orchestrator.leaderboard.schema import Entry, Member, Model, Numbers, Objective, Problem
 from orchestrator.leaderboard.soundness import finite
-from orchestrator.leaderboard.tallies import BROKEN, Predictions, Tally, of_table, tally
 from workers.ensembles import EnsembleResult, EnsembleStore
 from workers.ensembles.record import ensemble_hash
 from workers.results import PREDICTIONS, ResultStore

@@ -12,16 +12,16 @@ import numpy as np
 
 from feature_store.errors import UserError
 from feature_store.metrics import LABELS, Metric
-from orchestrator.leaderboard import statistics
-from orchestrator.leaderboard.calibration import calibration_error
+from orchestrator.analysis import bootstrap
+from orchestrator.analysis.bootstrap import PatientHits
+from orchestrator.analysis.calibration import calibration_error
+from orchestrator.analysis.labels import describe_model, describe_objective, pretraining
+from orchestrator.analysis.patient_counts import Tally
 from orchestrator.leaderboard.groups import Group
-from orchestrator.leaderboard.kept import Kept
-from orchestrator.leaderboard.labels import describe_model, describe_objective, pretraining
+from orchestrator.leaderboard.result_cache import Kept
 from orchestrator.leaderboard.runs import Run
 from orchestrator.leaderboard.schema import Cost, Entry, Estimate, Numbers, Origin, Problem, Registered, SeedRow
 from orchestrator.leaderboard.soundness import numbers_fault
-from orchestrator.leaderboard.statistics import PatientHits
-from orchestrator.leaderboard.tallies import Tally
 from workers.evaluation import Metrics
 
 CPU = "cpu"  # how a result names the device that is no GPU
@@ -109,7 +109,7 @@ def make_entry(
         registered=_registered(registered.get(first.key.config_hash), first.key.data_hash),
     )
     of_seeds = [[one.hits for one in tally] for tally in tallies.values()]
-    folds = [statistics.over_seeds(fold) for fold in zip(*of_seeds, strict=True)]
+    folds = [bootstrap.over_seeds(fold) for fold in zip(*of_seeds, strict=True)]
     return Candidate(entry, first.config, folds, problems)
 
 
@@ -195,7 +195,7 @@ def numbers_of(tests: Sequence[Sequence[Metrics]], tallies: Sequence[Sequence[Ta
     def over(value: Callable[[Metrics], float | None]) -> Estimate | None:
         """Mean over folds, then over seeds; where it is not defined it is left out."""
         seeds = [[found for test in folds if (found := value(test)) is not None] for folds in tests]
-        means = [statistics.mean_and_sd(defined)[0] for defined in seeds if defined]
+        means = [bootstrap.mean_and_sd(defined)[0] for defined in seeds if defined]
         return estimate(means) if means else None
 
     return Numbers(
@@ -220,7 +220,7 @@ def pooled_score(seeds: Sequence[Sequence[Tally]]) -> Estimate | None:
     """
     if not seeds or len(seeds[0]) == 1:
         return None
-    return estimate([statistics.pooled([one.hits for one in folds]).score for folds in seeds])
+    return estimate([bootstrap.pooled([one.hits for one in folds]).score for folds in seeds])
 
 
 def score_without(seeds: Sequence[Sequence[Tally]], shared: Sequence[str]) -> Estimate | None:
@@ -263,7 +263,7 @@ def cost_of(runs: Sequence[Run], seeds: int = 1) -> Cost:
 
 def estimate(values: Sequence[float]) -> Estimate:
     """Mean and deviation over seeds."""
-    mean, sd = statistics.mean_and_sd(values)
+    mean, sd = bootstrap.mean_and_sd(values)
     return Estimate(mean=mean, sd=sd)
 
 
@@ -292,7 +292,7 @@ def seed_row(
     """
 
     def over(value: Callable[[Metrics], float], of: Sequence[Metrics] = tests) -> float:
-        return statistics.mean_and_sd([value(metrics) for metrics in of])[0]
+        return bootstrap.mean_and_sd([value(metrics) for metrics in of])[0]
 
     validation = [metrics for metrics in held_out if metrics is not None]
     return SeedRow(

@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from feature_store.metrics import LABELS, MEANINGS, SPRSOUND, Metric
+from feature_store.metrics import LABELS, MEANINGS, SPRSOUND, Metric, has_rates
 from orchestrator.leaderboard.schema import Entry, Estimate, Leaderboard, Numbers
-
-
-def has_rates(metric: Metric) -> bool:
-    """Whether a metric is made of Sp and Se, which say nothing where class 0 is not the normal one."""
-    return metric not in ("accuracy", "uar")
 
 
 def metrics(leaderboard: Leaderboard) -> list[Metric]:

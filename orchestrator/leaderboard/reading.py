@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from feature_store.errors import UserError
-from orchestrator.leaderboard.kept import READERS, Kept
+from orchestrator.leaderboard.result_cache import READERS, Kept
 from orchestrator.leaderboard.runs import Run
 from orchestrator.leaderboard.schema import Problem
 from orchestrator.leaderboard.soundness import apart_from_most, fault_of

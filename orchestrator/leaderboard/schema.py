@@ -11,26 +11,20 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from feature_store.metrics import USUAL, Metric
+from orchestrator.analysis.items import Estimate, Item, Model, Objective, Reliability, ReliabilityBin, Slice
 from orchestrator.leaderboard.schema_detail import (
     SCHEMA,
     BoardDetail,
     Curve,
     EntryDetail,
-    Reliability,
-    ReliabilityBin,
-    Slice,
     WorstError,
 )
 from orchestrator.leaderboard.schema_entry import (
     Cost,
     Difference,
     Entry,
-    Estimate,
-    Item,
     Member,
-    Model,
     Numbers,
-    Objective,
     Origin,
     Registered,
     SeedRow,

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from orchestrator.leaderboard.schema_entry import Item
+from orchestrator.analysis.items import Item, Reliability, Slice
 
 SCHEMA = 2  # version of the layout of all documents
 
@@ -21,44 +21,6 @@ class Curve(Item):
         description="the table's metric on the held-out patients, as the training recorded it"
     )
     train_loss: list[float | None] = Field(description="mean over the epoch")
-
-
-class Slice(Item):
-    """The part of the test side that shares a device, a location, a patient...; a rate over no cycle is null."""
-
-    name: str = Field(description="of the class, device, location...")
-    cycles: int = Field(description="of one seed")
-    patients: int = Field(description="with a cycle in it")
-    score: float | None = Field(
-        default=None, description="the table's metric on these cycles; null where it lacks normal or abnormal ones"
-    )
-    specificity: float | None = Field(
-        default=None, description="of these cycles, where the metric is made of Sp and Se"
-    )
-    sensitivity: float | None = Field(
-        default=None, description="of these cycles, where the metric is made of Sp and Se"
-    )
-    recall: float | None = Field(default=None, description="of a class; null for the other breakdowns")
-    low: float | None = Field(default=None, description="2.5 % of a bootstrap over patients, of the score or recall")
-    high: float | None = Field(default=None, description="97.5 % of a bootstrap over patients, of the score or recall")
-
-
-class ReliabilityBin(Item):
-    """Cycles whose predicted class has a probability in `(low, high]`."""
-
-    low: float = Field(description="its lower end")
-    high: float = Field(description="its upper end")
-    confidence: float = Field(description="mean probability of the predicted class, 0..1")
-    accuracy: float = Field(description="share of cycles that are hit, 0..1")
-    cycles: int = Field(description="summed over seeds")
-
-
-class Reliability(Item):
-    """How far a probability can be taken at its word."""
-
-    bins: list[ReliabilityBin] = Field(description="of 15 of equal width, those that hold a cycle")
-    ece: float = Field(description="expected calibration error, percent points")
-    mce: float = Field(description="largest gap of a bin, percent points")
 
 
 class WorstError(Item):

@@ -4,22 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-
-class Item(BaseModel):
-    """Base of every part of the board."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class Estimate(Item):
-    """A number over seeds, and where it has one, its interval."""
-
-    mean: float = Field(description="over seeds")
-    sd: float | None = Field(default=None, description="standard deviation over seeds; null for one seed")
-    low: float | None = Field(default=None, description="2.5 % of a bootstrap over patients")
-    high: float | None = Field(default=None, description="97.5 % of a bootstrap over patients")
+from orchestrator.analysis.items import Estimate, Item, Model, Objective
 
 
 class Numbers(Item):
@@ -52,23 +39,6 @@ class SeedRow(Item):
     validation_score: float | None = Field(
         default=None, description="`score` of the held-out patients, mean over folds"
     )
-
-
-class Model(Item):
-    """A network."""
-
-    family: str = Field(description="`model.name` of the config")
-    label: str = Field(description="family and size, for people")
-    parameters: int = Field(description="how many")
-    pretrained: str | None = Field(default=None, description="file of pretrained weights")
-
-
-class Objective(Item):
-    """What a training minimises."""
-
-    name: str = Field(description="`objective.name` of the config")
-    label: str = Field(description="for people")
-    settings: dict[str, Any] = Field(default_factory=dict, description="what an objective's name leaves open")
 
 
 class Origin(Item):

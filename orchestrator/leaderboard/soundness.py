@@ -12,13 +12,13 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from feature_store.errors import UserError
-from orchestrator.leaderboard.index import NAME
-from orchestrator.leaderboard.labels import describe_model, describe_objective, pretraining
+from orchestrator.analysis.labels import describe_model, describe_objective, pretraining
 from orchestrator.leaderboard.runs import Run
+from orchestrator.leaderboard.site.index import NAME
 from workers.config import ExperimentConfig
 from workers.evaluation import Metrics, metrics_of
+from workers.numbers_version import VERSION
 from workers.results import DataSummary, FoldResult
-from workers.semantics import VERSION
 
 TAGS = {"feature": "kind", "model": "name", "objective": "name", "optim": "name"}  # part of a config -> what it is
 TOLERANCE = 0.01  # percent points between a stored number and that of the stored confusion matrix

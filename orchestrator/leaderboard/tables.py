@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from feature_store.metrics import Metric
-from orchestrator.leaderboard import statistics
+from orchestrator.analysis import bootstrap
+from orchestrator.analysis.labels import differences
+from orchestrator.analysis.ranking import places
 from orchestrator.leaderboard.cohorts import grouped
 from orchestrator.leaderboard.entries import Candidate
-from orchestrator.leaderboard.labels import differences
-from orchestrator.leaderboard.ranking import places
 from orchestrator.leaderboard.schema import HONEST, Difference, Entry, Estimate, SearchRow, Table
 
 AT_ONCE = 500  # entries whose resamples are in memory together, where no rank needs all of them
@@ -59,7 +59,7 @@ def _note_other_cycles(candidates: Sequence[Candidate]) -> None:
 def _rank(ranked: Sequence[Candidate], resamples: int) -> None:
     """Ranks, intervals and ties, all from the same resamples."""
     entries = [one.entry for one in ranked]
-    samples = statistics.bootstrap([one.folds for one in ranked], resamples)
+    samples = bootstrap.bootstrap([one.folds for one in ranked], resamples)
     for entry, place in zip(entries, places([_score(entry) for entry in entries], samples), strict=True):
         assert entry.numbers is not None
         entry.rank, entry.rank_low, entry.rank_high = place.rank, place.rank_low, place.rank_high
@@ -72,7 +72,7 @@ def _rank(ranked: Sequence[Candidate], resamples: int) -> None:
             entry.difference = Difference(other=other, mean=found.mean, low=found.low, high=found.high, p=found.p)
 
 
-def _intervals(estimates: Sequence[tuple[Estimate, Sequence[statistics.PatientHits]]], resamples: int) -> None:
+def _intervals(estimates: Sequence[tuple[Estimate, Sequence[bootstrap.PatientHits]]], resamples: int) -> None:
     """Fill in the intervals of what is not ranked; without a patient there is none."""
     there = [(found, folds) for found, folds in estimates if folds and all(fold.patients for fold in folds)]
     alike = grouped(there, lambda item: tuple((f.patients, f.cycles.tobytes()) for f in item[1]))
@@ -80,9 +80,9 @@ def _intervals(estimates: Sequence[tuple[Estimate, Sequence[statistics.PatientHi
         for start in range(0, len(same), AT_ONCE):
             part = same[start : start + AT_ONCE]
             for (found, _), sample in zip(
-                part, statistics.bootstrap([folds for _, folds in part], resamples), strict=True
+                part, bootstrap.bootstrap([folds for _, folds in part], resamples), strict=True
             ):
-                ends = statistics.interval(sample)
+                ends = bootstrap.interval(sample)
                 if ends:
                     found.low, found.high = ends
 

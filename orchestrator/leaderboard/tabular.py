@@ -7,12 +7,12 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from feature_store.metrics import LABELS, MEANINGS, USUAL, Metric
+from feature_store.metrics import LABELS, MEANINGS, USUAL, Metric, has_rates
+from orchestrator.analysis.labels import settings
 from orchestrator.csv_cells import cell
-from orchestrator.leaderboard.figures import short_count
-from orchestrator.leaderboard.labels import settings
-from orchestrator.leaderboard.measures import has_rates, heading, mean_of, measures, metrics
+from orchestrator.leaderboard.measures import heading, mean_of, measures, metrics
 from orchestrator.leaderboard.schema import Board, Entry, Estimate, Leaderboard, SearchRow, SearchTable, Table
+from orchestrator.leaderboard.site.figures import short_count
 from orchestrator.markdown import code, row, text
 
 PROTOCOL_NAMES = {

@@ -18,12 +18,12 @@ from feature_store.errors import UserError
 from feature_store.redaction import mask
 from feature_store.settings import Settings
 from feature_store.storage import Storage
-from orchestrator.leaderboard.site import write_site
+from orchestrator.leaderboard.site.build import write_site
 from orchestrator.nightly.changes import Changes, compare, page
 from orchestrator.nightly.snapshot import NAME, Checked, Snapshot, failed_trials, folder_of, latest, standings
-from orchestrator.registered import CHAMPION
-from orchestrator.registry import Registry
-from orchestrator.tracking_client import LOST
+from orchestrator.registry.registry import Registry
+from orchestrator.registry.version import CHAMPION
+from orchestrator.tracking.client import LOST
 from workers.lease import lease
 from workers.provenance import now
 from workers.results import ResultStore

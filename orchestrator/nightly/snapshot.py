@@ -10,7 +10,7 @@ from feature_store.metrics import USUAL, Metric
 from feature_store.settings import Settings
 from feature_store.storage import Storage
 from orchestrator.leaderboard.schema import Leaderboard
-from orchestrator.study import open_storage as open_studies
+from orchestrator.studies.storage import open_storage as open_studies
 
 SCHEMA = 1
 FOLDER, NAME = "nightly", "snapshot.json"

@@ -6,11 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from corpora import SPEC, copy_of
 
 from feature_store.build import build
 from feature_store.datasets import open_corpus
 from feature_store.store import FeatureStore
+from tests.support.corpora import SPEC, copy_of
 
 
 @pytest.fixture(scope="session")

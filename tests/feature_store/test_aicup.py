@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from voice_clips import COLUMNS, PLACES, row, write_rows, write_sound, write_voices
 
 from feature_store.build import build
 from feature_store.datasets import aicup_table as table
@@ -15,6 +14,7 @@ from feature_store.datasets import open_corpus
 from feature_store.errors import UserError
 from feature_store.features.mfcc import MfccSpec
 from feature_store.store import FeatureStore
+from tests.support.voice_clips import COLUMNS, PLACES, row, write_rows, write_sound, write_voices
 
 NAME = "aicup-voice"
 SPEC = MfccSpec(table=44)
@@ -162,7 +162,7 @@ def test_an_unknown_category_is_a_warning_at_its_row_and_the_clip_stays(tmp_path
         (lambda cells: cells.update({"Disease category": "6"}), "is '6'"),
         (lambda cells: cells.update({"Disease category": ""}), "is ''"),
         (lambda cells: cells.update(ID="nobody"), "there is no nobody.wav"),
-        (lambda cells: cells.update(ID="0A00000"), "stands in the list 2 times"),
+        (lambda cells: cells.update(ID="0A00000"), "appears in the list 2 times"),
     ),
 )
 def test_a_row_that_cannot_be_used_is_left_out_and_named(tmp_path: Path, change, told: str) -> None:

@@ -78,7 +78,7 @@ def test_a_wrong_checksum_names_the_file_and_unpacks_nothing(tmp_path: Path) -> 
     archive.write_bytes(archive.read_bytes().replace(b"another sound", b"another s0und"))
     with pytest.raises(UserError, match=r"'2\.wav' in it cannot be read: Bad CRC-32") as caught:
         unpack(archive, tmp_path / "in")
-    assert "fetched anew" in str(caught.value.hint) and list(tmp_path.iterdir()) == [archive]
+    assert "downloaded again" in str(caught.value.hint) and list(tmp_path.iterdir()) == [archive]
 
 
 @pytest.mark.parametrize("keep", [10, -30])

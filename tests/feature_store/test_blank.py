@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from feature_store.features import FbankSpec
-from feature_store.features.blank import clip_blank_bins
+from feature_store.features.blank_clipping import clip_blank_bins
 
 FRAMES, BINS = 100, 40
 

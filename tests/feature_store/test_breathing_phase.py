@@ -11,7 +11,7 @@ from feature_store.audit import audit
 from feature_store.datasets import open_corpus
 from feature_store.datasets.breathing_phase import BreathingPhaseCorpus
 from feature_store.errors import UserError
-from tests.breathing_clips import breath, write_clips, write_list, write_sound
+from tests.support.breathing_clips import breath, write_clips, write_list, write_sound
 
 NAME = "breathing-phase"
 
@@ -166,8 +166,8 @@ def test_bad_rows_and_bad_clips_are_left_out_and_named_by_their_row(tmp_path: Pa
         ("train.csv:4", "is 'X' (it must be one of I, E)"),
         ("s_2.wav", "the file is empty"),
         ("train.csv:6", "'../s_3' is no clip's name"),
-        ("train.csv:7", "stands in the list 2 times"),
-        ("train.csv:8", "stands in the list 2 times"),
+        ("train.csv:7", "appears in the list 2 times"),
+        ("train.csv:8", "appears in the list 2 times"),
     ):
         assert any(row in line and what in line for line in told.splitlines()), (row, told)
     assert len(corpus.problems) == 6 and all(problem.severity == "error" for problem in corpus.problems)
@@ -189,7 +189,7 @@ def test_a_contest_lists_its_clips_in_the_order_of_its_list(tmp_path: Path) -> N
     [
         (("name",), [("a_1.wav",)], "its columns are name"),
         (("ID",), [("a_1.wav",)], "there is no clip of 'a_1.wav'"),
-        (("ID",), [("a_1.wav",), ("a_1.wav",)], "stands in row 2"),
+        (("ID",), [("a_1.wav",), ("a_1.wav",)], "is in row 2"),
         (("ID",), [("/etc/passwd",)], "is no clip's name"),
         (("ID",), [], "lists no clip"),
     ],

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from corpora import HALF, SPEC, assert_same_rows, audio_of, rebuild, reverse_audio, rows_of
 
 from feature_store.build import RECORDINGS_A_PART, build
 from feature_store.datasets import open_corpus
@@ -17,6 +16,7 @@ from feature_store.errors import UserError
 from feature_store.features import FbankSpec
 from feature_store.store import FeatureStore
 from feature_store.verify import verify_feature
+from tests.support.corpora import HALF, SPEC, assert_same_rows, audio_of, rebuild, reverse_audio, rows_of
 
 
 def content_of(store: FeatureStore) -> dict[str, bytes]:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corpora import HALF, SPEC, assert_same_rows, audio_of, rebuild, reverse_audio, rows_of
 
 from feature_store.build import build
 from feature_store.datasets import open_corpus
@@ -22,6 +21,7 @@ from feature_store.features import FbankSpec
 from feature_store.storage import LocalStorage
 from feature_store.store import FeatureStore
 from feature_store.verify import verify_feature
+from tests.support.corpora import HALF, SPEC, assert_same_rows, audio_of, rebuild, reverse_audio, rows_of
 
 # --- in parallel ---
 
@@ -59,7 +59,7 @@ def test_two_tasks_give_what_one_process_gives(root: Path, built: FeatureStore, 
 ALONE = """
 import sys
 from pathlib import Path
-from corpora import SPEC, rebuild
+from tests.support.corpora import SPEC, rebuild
 from feature_store.store import FeatureStore
 if __name__ == "__main__":
     import ray

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from corpora import SPEC, assert_same_rows, audio_of, rebuild, reverse_audio, rows_of
 
 from feature_store.audio import cut_cycles, load_recording, with_copies
 from feature_store.build import compute_recording
 from feature_store.datasets import open_corpus
 from feature_store.store import FeatureStore
 from feature_store.verify import verify_feature
+from tests.support.corpora import SPEC, assert_same_rows, audio_of, rebuild, reverse_audio, rows_of
 
 COPIED = SPEC.model_copy(update={"copies": 2, "dtype": "float16"})
 

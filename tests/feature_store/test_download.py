@@ -16,7 +16,7 @@ import pytest
 
 from feature_store.download import ATTEMPTS, MissingFile, fetch
 from feature_store.errors import UserError
-from tests.file_server import FileServer
+from tests.support.file_server import FileServer
 
 CONTENT = bytes(range(256)) * 2000
 HALF = 300_000

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corpora import SPEC
 
 from feature_store.feature_cache import Cached, clean
 from feature_store.store import FeatureStore
+from tests.support.corpora import SPEC
 
 MAP = """
 import sys

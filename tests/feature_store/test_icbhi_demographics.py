@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from corpora import SPEC, rebuild
 
 from feature_store.datasets.icbhi import IcbhiCorpus
 from feature_store.store import FeatureStore
+from tests.support.corpora import SPEC, rebuild
 from workers.data import data_hash
 
 

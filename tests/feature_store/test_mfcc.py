@@ -9,12 +9,12 @@ import pytest
 from make_mfcc_golden import FRAMES, GOLDEN, SIZES
 from make_mfcc_golden import vowel as golden_vowel
 from torchaudio.transforms import MFCC
-from voice_clips import vowel
 
 from feature_store.audio import cut_cycles
 from feature_store.errors import UserError
 from feature_store.features import resolve_feature
 from feature_store.features.mfcc import MfccSpec
+from tests.support.voice_clips import vowel
 
 
 @pytest.mark.parametrize("size", SIZES)

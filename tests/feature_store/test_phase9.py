@@ -19,10 +19,10 @@ from feature_store.features import NAMED, resolve_feature
 from feature_store.features import phase9_maps as maps
 from feature_store.features.chroma import constant_q
 from feature_store.features.phase9 import CHANNELS, Phase9Spec
-from feature_store.parts import read_table, scalars_of
+from feature_store.part_files import read_table, scalars_of
 from feature_store.store import FeatureStore
-from tests.breathing_clips import write_clips, write_sound
 from tests.feature_store.make_phase9_golden import FRAMES, GOLDEN, ROWS, clips
+from tests.support.breathing_clips import write_clips, write_sound
 
 SPEC = NAMED["phase9"]
 SEED = Phase9Spec(lpc_frames="seed_compat")

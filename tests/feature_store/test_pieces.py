@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from feature_store import audio
 from feature_store.audio import cut_cycle_pieces, cut_cycles, with_copies
+from feature_store.cycle_pieces import cut_pieces, fill_either_side
 from feature_store.datasets.icbhi import IcbhiCorpus
 from feature_store.features import FbankSpec, HybridSpec
-from feature_store.pieces import cut_pieces, fill_either_side
 
 SPEC = HybridSpec(seconds=1.0, bins=24, bins_per_octave=6, low_hz=100.0, copies=2, copy_of="cycle")
 

@@ -9,7 +9,7 @@ import sqlalchemy
 
 from feature_store.errors import UserError
 from feature_store.settings import Settings, database_file
-from orchestrator.tracking_client import connect
+from orchestrator.tracking.client import connect
 
 NAMES = ["plain", "what?", "#1", "100%25", "two words", "größe-音", "a?b#c%41 é"]
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corpora import SPEC, rebuild, rows_of
 
-from feature_store import statistics
+from feature_store import feature_statistics
 from feature_store.errors import UserError
+from feature_store.feature_statistics import moments, training_statistics
 from feature_store.features import MelDbSpec
-from feature_store.statistics import moments, training_statistics
 from feature_store.store import FeatureStore
+from tests.support.corpora import SPEC, rebuild, rows_of
 
 
 def of_side(store: FeatureStore, feature_id: str, side: str, cache: Path, split: str = "official") -> np.ndarray:
@@ -31,7 +31,7 @@ def test_F5_equals_numpy_over_the_training_side(built: FeatureStore, tmp_path: P
 
 
 def test_F5_the_spec_s_own_statistics_normalise_to_mean_0_and_std_a_half(root: Path, tmp_path: Path) -> None:
-    """AST's convention: what is found is put into the spec, and the feature is built anew."""
+    """AST's convention: what is found is put into the spec, and the feature is built again."""
     store = FeatureStore.open(str(tmp_path / "store"), create=True)
     rebuild(root, store)
     found = training_statistics(store, "icbhi", SPEC, cache=tmp_path)
@@ -55,7 +55,7 @@ def test_F5_copies_count_and_other_kinds_have_no_raw_statistics(root: Path, tmp_
 @pytest.mark.parametrize("block", [1, 7, 64])
 def test_F5_blocks_lose_no_precision_far_from_zero(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     """A sum of squares in one go would lose all digits of the deviation here."""
-    monkeypatch.setattr(statistics, "BLOCK", block)
+    monkeypatch.setattr(feature_statistics, "BLOCK", block)
     values = 1e8 + np.random.default_rng(0).normal(size=(50, 4, 3))
     count, mean, std = moments(values, np.arange(0, 50, 2))
     assert count == 25 * 12

@@ -12,7 +12,7 @@ import pytest
 
 from feature_store.errors import UserError
 from feature_store.storage import LocalStorage, S3Storage, open_storage
-from tests.storage_contract import StorageContract
+from tests.support.storage_contract import StorageContract
 
 
 def files_of(folder: Path) -> list[str]:

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from corpora import audio_of, copy_of, reverse_audio, rows_of
 
 from feature_store.audio import cut_cycles, load_recording
 from feature_store.build import build
@@ -24,6 +23,7 @@ from feature_store.manifest import Manifest
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
 from feature_store.verify import verify_feature
+from tests.support.corpora import audio_of, copy_of, reverse_audio, rows_of
 
 OTHER = FbankSpec(seconds=1.0, n_mels=16, shift_ms=50.0)
 
@@ -274,7 +274,7 @@ def test_a_stale_feature_is_refused(
 def test_a_stale_annotation_is_refused(
     spoilt: FeatureStore, manifest: Manifest, synthetic_corpus: Path, tmp_path: Path
 ) -> None:
-    """The cycles were annotated anew and only another feature rebuilt: rows would meet the wrong labels."""
+    """The cycles were annotated again and only another feature rebuilt: rows would meet the wrong labels."""
     root = copy_of(synthetic_corpus, tmp_path / "corpus")
     annotation = open_corpus("icbhi", root).recordings[2].annotation
     assert annotation

@@ -15,11 +15,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from corpora import HALF, SPEC, rebuild
 
 from feature_store.errors import UserError
 from feature_store.store import FeatureStore
 from feature_store.verify import verify_dataset, verify_feature
+from tests.support.corpora import HALF, SPEC, rebuild
 
 MANIFEST = f"icbhi/features/{SPEC.feature_id}/manifest.json"
 FOREIGN = {"a": [1, 2]}
@@ -141,7 +141,7 @@ BUILD = """
 import resource, signal, sys
 from pathlib import Path
 sys.path[:0] = sys.argv[4:]
-from corpora import HALF, rebuild
+from tests.support.corpora import HALF, rebuild
 from feature_store.store import FeatureStore
 store = FeatureStore.open(sys.argv[1])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

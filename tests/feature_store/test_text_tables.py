@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from breathing_clips import write_clips
-from voice_clips import write_voices
 
 from feature_store.datasets import open_corpus
 from feature_store.datasets.base import Corpus
 from feature_store.datasets.text_tables import find_file, number_of, read_lines, read_rows
 from feature_store.errors import UserError
+from tests.support.breathing_clips import write_clips
+from tests.support.voice_clips import write_voices
 
 ROWS = [["101", "0.5", "URTI"], ["102", "1.25", "COPD"]]
 

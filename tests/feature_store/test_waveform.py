@@ -6,7 +6,6 @@ import itertools
 
 import numpy as np
 import pytest
-from corpora import SPEC
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from feature_store.audio import with_copies
 from feature_store.errors import UserError
 from feature_store.features import resolve_feature
 from feature_store.waveform import OPERATORS, augment, generator_of, level, vtlp_curve, white_noise
+from tests.support.corpora import SPEC
 
 RATE, LENGTH = 16000, 64000
 FIRST, LAST = LENGTH // 5, 4 * LENGTH // 5

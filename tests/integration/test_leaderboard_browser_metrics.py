@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import chromium
 import pytest
-from leaderboard_boards import write_index
-from leaderboard_results import other_metrics
 
-from orchestrator.leaderboard.collect import build_board
+from orchestrator.leaderboard.board import build_board
 from orchestrator.leaderboard.schema import Board, Leaderboard
+from tests.support import chromium
+from tests.support.leaderboard_boards import write_index
+from tests.support.leaderboard_results import other_metrics
 
 pytestmark = pytest.mark.usefixtures("no_problems")
 

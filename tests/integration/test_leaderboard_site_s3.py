@@ -5,12 +5,11 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
-from leaderboard_results import RECIPES, Side, publish
-
 from feature_store.storage import open_storage
-from orchestrator.leaderboard.collect import build_board
-from orchestrator.leaderboard.details import Details
-from orchestrator.leaderboard.render import PAGE, write
+from orchestrator.leaderboard.board import build_board
+from orchestrator.leaderboard.entry_documents import Details
+from orchestrator.leaderboard.site.write import PAGE, write
+from tests.support.leaderboard_results import RECIPES, Side, publish
 from workers.results import ResultStore
 
 

@@ -19,15 +19,15 @@ from feature_store.features import NAMED
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
 from feature_store.yaml_files import read_yaml
-from orchestrator.events import Progress
+from orchestrator.events import Event, FoldDone, TrialEnded
 from orchestrator.nightly import run_night
 from orchestrator.nightly.snapshot import latest
-from orchestrator.registry import Registry
-from orchestrator.sweep import SweepOutcome, run_sweep
+from orchestrator.registry.registry import Registry
+from orchestrator.sweep.run import SweepOutcome, run_sweep
 from search_spaces.overrides import merge, override
 from search_spaces.schema import SearchSpace
-from tests.breathing_clips import write_clips
-from tests.voice_clips import write_voices
+from tests.support.breathing_clips import write_clips
+from tests.support.voice_clips import write_voices
 from workers.results import ResultStore
 
 SPACES = Path(__file__).parents[2] / "search_spaces"
@@ -124,7 +124,7 @@ class Sweeps:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.events: dict[str, list[Progress]] = {}
+        self.events: dict[str, list[Event]] = {}
         self._outcomes: dict[str, SweepOutcome] = {}
 
     def __getitem__(self, name: str) -> SweepOutcome:
@@ -143,9 +143,9 @@ def sweeps(settings: Settings, ray_on_two_cores: None) -> Sweeps:
 def test_a_shipped_space_searches_promotes_and_registers(name: str, sweeps: Sweeps) -> None:
     outcome, system = sweeps[name], SYSTEMS[name]
     assert outcome.metric == CORPORA[system.dataset].metrics.get(system.task, "icbhi4"), "the task's own"
-    assert [trial["state"] for trial in outcome.trials] == ["COMPLETE"] * system.trials
+    assert [trial.state for trial in outcome.trials] == ["COMPLETE"] * system.trials
     assert all(len(finalist.results) == 2 for finalist in outcome.finalists)
-    told = [event for event in sweeps.events[name] if event.kind not in ("fold", "trial")]
+    told = [event for event in sweeps.events[name] if not isinstance(event, FoldDone | TrialEnded)]
     assert outcome.finalists[0].registered is not None, told
 
 

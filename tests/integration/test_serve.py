@@ -18,16 +18,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import services
 import soundfile
 import torch
 from safetensors.torch import save
 
 from feature_store.settings import Settings
-from orchestrator.model_package import dependencies, save_model
-from orchestrator.tracking_client import connect
-from tests.model_cards import a_card
-from tests.tiny_sweep import TINY_CONFIG
+from orchestrator.registry.package import dependencies, save_model
+from orchestrator.tracking.client import connect
+from tests.support import servers
+from tests.support.model_cards import a_card
+from tests.support.tiny_sweep import TINY_CONFIG
 from workers.config import ExperimentConfig
 from workers.inference import SoundModel
 from workers.models import build_model
@@ -90,7 +90,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     save_model(root / "model", config, a_card(dependencies=dependencies()), Weights(weights))  # type: ignore[arg-type]
     readable = root / "recordings"
     readable.mkdir()
-    (port,) = services.free_ports(1)
+    (port,) = servers.free_ports(1)
     settings = Settings.load(root / "home")
     client = connect(settings)
     client.create_registered_model(NAME)
@@ -102,8 +102,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     environment["LUNGTUNE_SERVE_BYTES"] = str(8 << 20)
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     url, log = f"http://127.0.0.1:{port}", root / "log"
-    with services.started(serve, log, root, environment) as process:
-        services.wait_for(f"{url}/ping", process, log)
+    with servers.started(serve, log, root, environment) as process:
+        servers.wait_for(f"{url}/ping", process, log)
         yield Server(url, SoundModel(root / "model" / "artifacts"), readable, process.pid)
 
 

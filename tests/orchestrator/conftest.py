@@ -1,7 +1,7 @@
-"""Fixtures that the tests of registered models share: a home with trained fold runs, and a registry of its own."""
+"""Fixtures of MLflow's empty database, and of registered models: a home with trained fold runs, a registry."""
 
-from tests.registry_home import (  # noqa: F401
-    empty_database_fixture,
+from tests.support.empty_mlflow import empty_database_fixture, quick_databases_fixture  # noqa: F401
+from tests.support.registry_home import (  # noqa: F401
     home_fixture,
     register_fixture,
     registered_at_fixture,

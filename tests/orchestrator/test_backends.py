@@ -7,17 +7,16 @@ from typing import Any
 
 import pytest
 
-import orchestrator.backends as backends
+import orchestrator.execution.backends as backends
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
-from orchestrator.backends import RayBackend, SimulatedBackend
-from orchestrator.folds import Outcome, fault_of
-from orchestrator.packing import Slot
-from orchestrator.sweep import site_of
-from tests.tiny_sweep import TINY_CONFIG
+from orchestrator.execution.backends import RayBackend, SimulatedBackend
+from orchestrator.execution.fold_tasks import Outcome, fault_of
+from orchestrator.execution.gpu_sharing import Slot
+from tests.support.tiny_sweep import TINY_CONFIG
 from workers.config import ExperimentConfig
 from workers.evaluation import evaluate
-from workers.fold import FoldRun, fold_keys
+from workers.fold import FoldRun, Site, fold_keys
 from workers.results import ResultStore
 
 GOOD = Outcome(hash="f00d")
@@ -70,7 +69,7 @@ def test_what_is_tried_again_and_how_often(
 def test_a_simulated_run_has_the_recorded_score_and_predictions_that_give_it(settings: Settings) -> None:
     config = ExperimentConfig.parse(TINY_CONFIG)
     runs = [FoldRun(config, "official-inner2", fold, 0) for fold in (0, 1)]
-    site, results = site_of(settings), ResultStore.open(settings.results)
+    site, results = Site.of(settings), ResultStore.open(settings.results)
     backend = SimulatedBackend(recorded={config.config_hash: {0: 61.5}})
     for run, key in zip(runs, fold_keys(runs, FeatureStore.open(settings.store)), strict=True):
         ended = backend.run(run, key, site, Slot())

@@ -11,10 +11,11 @@ from ray.tune.search import Searcher
 
 from feature_store.errors import UserError
 from feature_store.settings import Settings
-from orchestrator.budget import Ledger, Spent, chance_of_better
 from orchestrator.pruning import History
-from orchestrator.search import StudySearcher
-from orchestrator.study import Study
+from orchestrator.studies.budget import Ledger, Spent, chance_of_better
+from orchestrator.studies.study import Study
+from orchestrator.sweep.trial import FoldReport
+from orchestrator.sweep.tune_adapter import StudySearcher
 from search_spaces.schema import Budget, Resources, SearchSpace
 
 
@@ -84,8 +85,11 @@ def test_a_searcher_whose_budget_is_spent_asks_for_nothing_and_a_resume_knows_it
     study = Study(space, settings, 5)
     searcher = StudySearcher(study, Ledger(space.budget, space.resources, study.spent()))
     assert searcher.suggest("a")["number"] == 0
-    report = {"value": 50.0, "fold_runs": 1, "results": ["f00d"], "cached": False, "seconds": 4000.0, "gpus": 1.0}
-    searcher.fold_done("a", {**report, "cost": 0.0, "peak_bytes": 0, "device_bytes": 0})
+    report = FoldReport(
+        value=50.0, fold_runs=1, fold_runs_in_all=5, fold=0, seed=0, fold_value=50.0, cost=0.0, cached=False,
+        seconds=4000.0, gpus=1.0, peak_bytes=0, device_bytes=0, results=["f00d"],
+    )  # fmt: skip
+    searcher.fold_done("a", report)
     searcher.on_trial_complete("a", {})
     assert searcher.suggest("b") == Searcher.FINISHED and searcher.limit is not None
     again = Study(space, settings, 5)

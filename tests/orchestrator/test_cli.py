@@ -11,7 +11,7 @@ import yaml
 from feature_store.features import NAMED
 from feature_store.settings import Settings
 from tests.conftest import Run
-from tests.tiny_sweep import TINY_CONFIG
+from tests.support.tiny_sweep import TINY_CONFIG
 
 
 def write(path: Path, content: object) -> str:

@@ -11,7 +11,7 @@ from feature_store.datasets import CORPORA
 from feature_store.datasets.breathing_phase import BreathingPhaseCorpus
 from feature_store.splits import SplitTable
 from orchestrator.cli.data import app
-from tests.breathing_clips import write_clips
+from tests.support.breathing_clips import write_clips
 
 
 def check(root: Path, dataset: str = "breathing-phase") -> str:

@@ -15,7 +15,7 @@ from feature_store import icbhi_download
 from feature_store.datasets import open_corpus
 from feature_store.datasets.synthetic import synthesize
 from tests.conftest import Run
-from tests.file_server import FileServer
+from tests.support.file_server import FileServer
 
 ZIP, SPLIT = "ICBHI_final_database.zip", "ICBHI_challenge_train_test.txt"
 OPTIONAL = ("ICBHI_Challenge_diagnosis.txt", "ICBHI_Challenge_demographic_information.txt", "events.zip")

@@ -23,8 +23,8 @@ import pytest
 from feature_store import redaction
 from feature_store.settings import Settings
 from infra.services.ports import free_ports
-from orchestrator import doctor, places
-from orchestrator.places import Finding
+from orchestrator.diagnosis import machine, services
+from orchestrator.diagnosis.services import Finding
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -90,10 +90,10 @@ def test_an_exception_and_a_hang_are_findings() -> None:
     def broken() -> Finding:
         raise RuntimeError("cannot reach postgresql://ann:hush@db/x\nmore")
 
-    check = doctor.guarded("it", broken)
+    check = machine.guarded("it", broken)
     assert (check.state, check.found) == ("fail", "RuntimeError: cannot reach postgresql://***@db/x")
     started = time.monotonic()
-    check = doctor.guarded("it", lambda: time.sleep(30) or Finding("ok", ""), patience=0.2)
+    check = machine.guarded("it", lambda: time.sleep(30) or Finding("ok", ""), patience=0.2)
     assert check.state == "fail" and "0.2 s" in check.found
     assert time.monotonic() - started < 5
 
@@ -124,15 +124,15 @@ def test_other_text_is_not(text: str) -> None:
 def test_a_password_that_is_not_encoded_is_not_shown_in_pieces(settings: Settings, password: str) -> None:
     """Left to the drivers, `could not translate host name "hush"` would show half of it."""
     uris = f"postgresql://ann:{password}@db/x", f"http://ann:{password}@host:5000"
-    found = places.optuna_storage(replace(settings, optuna=uris[0]))
-    server = places.mlflow_tracking(replace(settings, mlflow=uris[1]))
+    found = services.optuna_storage(replace(settings, optuna=uris[0]))
+    server = services.mlflow_tracking(replace(settings, mlflow=uris[1]))
     for finding in (found, server):
         assert finding.state == "fail" and "%40" in finding.mend
         assert "hush" not in redaction.mask(finding.found)
 
 
 def test_packages_are_held_against_their_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert doctor.packages().state == "ok"
+    assert machine.packages().state == "ok"
     real = metadata.version
 
     def other(name: str) -> str:
@@ -141,72 +141,72 @@ def test_packages_are_held_against_their_ranges(monkeypatch: pytest.MonkeyPatch)
         return "2.13.0" if name == "torch" else real(name)
 
     monkeypatch.setattr(metadata, "version", other)
-    found = doctor.packages()
+    found = machine.packages()
     assert found.state == "fail"
     assert "torch 2.13.0 is not <2.12,>=2.11" in found.found and "timm is missing" in found.found
     assert "torchaudio" not in found.found and "pytest" not in found.found
 
 
 def test_torch_and_companions_of_different_builds_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert doctor.torch_build().state == "ok"
+    assert machine.torch_build().state == "ok"
     monkeypatch.setitem(sys.modules, "torchvision", None)  # as an import that fails
-    found = doctor.torch_build()
+    found = machine.torch_build()
     assert found.state == "fail" and "requirements.lock" in found.mend
 
 
 def test_small_shared_memory_and_disk_are_warned_of(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
-    monkeypatch.setattr(doctor, "SMALL_DISK", 0)
-    found = doctor.disk(settings)
+    monkeypatch.setattr(machine, "SMALL_DISK", 0)
+    found = machine.disk(settings)
     assert (found.state, found.mend) == ("ok", "") and "GB free at" in found.found
-    monkeypatch.setattr(doctor, "SMALL_DISK", 1e18)
-    monkeypatch.setattr(doctor, "SMALL_SHM", 1e18)
-    monkeypatch.setattr(doctor, "SMALL_MEMORY", 1e18)
-    assert "LUNGTUNE_HOME" in doctor.disk(settings).mend
-    assert "--shm-size" in doctor.shared_memory(settings.home.parent).mend
-    assert doctor.memory().state == "warn"
+    monkeypatch.setattr(machine, "SMALL_DISK", 1e18)
+    monkeypatch.setattr(machine, "SMALL_SHM", 1e18)
+    monkeypatch.setattr(machine, "SMALL_MEMORY", 1e18)
+    assert "LUNGTUNE_HOME" in machine.disk(settings).mend
+    assert "--shm-size" in machine.shared_memory(settings.home.parent).mend
+    assert machine.memory().state == "warn"
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    found = places.writable(tmp_path / "file" / "home", "LUNGTUNE_HOME")
+    found = services.writable(tmp_path / "file" / "home", "LUNGTUNE_HOME")
     assert found.state == "fail" and "LUNGTUNE_HOME" in found.mend
-    assert places.writable(tmp_path / "new", "LUNGTUNE_HOME").state == "ok"
+    assert services.writable(tmp_path / "new", "LUNGTUNE_HOME").state == "ok"
     assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_feature_store_of_this_and_of_another_version(settings: Settings, tmp_path: Path) -> None:
-    found = places.feature_store(settings)
+    found = services.feature_store(settings)
     assert found.state == "ok" and "icbhi/fbank-" in found.found
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "store.json").write_text('{"version": 99}')
-    found = places.feature_store(replace(settings, store=str(tmp_path / "other")))
+    found = services.feature_store(replace(settings, store=str(tmp_path / "other")))
     assert found.state == "fail" and "99" in found.found
 
 
 def test_a_store_of_no_known_kind(settings: Settings) -> None:
-    assert places.feature_store(replace(settings, store="gopher://x/y")).state == "fail"
-    assert places.result_store(replace(settings, results="gopher://x/y")).state == "fail"
-    assert places.result_store(settings) == Finding("ok", f"{settings.results}: 0 results")
+    assert services.feature_store(replace(settings, store="gopher://x/y")).state == "fail"
+    assert services.result_store(replace(settings, results="gopher://x/y")).state == "fail"
+    assert services.result_store(settings) == Finding("ok", f"{settings.results}: 0 results")
 
 
 def test_optuna_journal(settings: Settings) -> None:
-    from orchestrator.study import open_storage
+    from orchestrator.studies.storage import open_storage
 
-    assert "made by the first sweep" in places.optuna_storage(settings).found
+    assert "made by the first sweep" in services.optuna_storage(settings).found
     assert not Path(settings.optuna).exists()
     optuna.create_study(study_name="one", storage=open_storage(settings.optuna))
-    assert places.optuna_storage(settings).found.endswith("1 studies")
+    assert services.optuna_storage(settings).found.endswith("1 studies")
     Path(settings.optuna).write_text("no\njournal\n")
-    found = places.optuna_storage(settings)
+    found = services.optuna_storage(settings)
     assert found.state == "fail" and "LUNGTUNE_OPTUNA" in found.mend
 
 
 def test_optuna_database(settings: Settings, tmp_path: Path) -> None:
     database = replace(settings, optuna=f"sqlite:///{tmp_path}/optuna.db")
-    assert "made by the first sweep" in places.optuna_storage(database).found
+    assert "made by the first sweep" in services.optuna_storage(database).found
     optuna.create_study(study_name="one", storage=database.optuna)
-    assert places.optuna_storage(database).found.endswith("1 studies")
-    missing = places.optuna_storage(replace(settings, optuna="mysql+nosuchdriver://db/x"))
+    assert services.optuna_storage(database).found.endswith("1 studies")
+    missing = services.optuna_storage(replace(settings, optuna="mysql+nosuchdriver://db/x"))
     assert missing.state == "fail"
 
 
@@ -215,19 +215,19 @@ def test_mlflow_database(settings: Settings) -> None:
 
     path = Path(settings.mlflow.removeprefix("sqlite:///"))
     path.parent.mkdir(parents=True)
-    assert "made by the first sweep" in places.mlflow_tracking(settings).found
+    assert "made by the first sweep" in services.mlflow_tracking(settings).found
     assert not path.exists()
     path.write_text("no database, but long enough to be looked at as if it were one" * 10)
-    assert places.mlflow_tracking(settings).state == "fail"
+    assert services.mlflow_tracking(settings).state == "fail"
     path.unlink()
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE other (x)")
-    assert places.mlflow_tracking(settings).state == "fail"
+    assert services.mlflow_tracking(settings).state == "fail"
     path.unlink()
     client = mlflow.MlflowClient(settings.mlflow)
     client.create_run(client.create_experiment("one"))
-    assert places.mlflow_tracking(settings) == Finding("ok", f"{path}: 1 runs")
-    assert places.mlflow_tracking(replace(settings, mlflow="file:///tmp/mlruns")).state == "fail"
+    assert services.mlflow_tracking(settings) == Finding("ok", f"{path}: 1 runs")
+    assert services.mlflow_tracking(replace(settings, mlflow="file:///tmp/mlruns")).state == "fail"
 
 
 # --- servers ---
@@ -266,7 +266,7 @@ def server() -> Iterator[str]:
 
 def test_mlflow_with_users(settings: Settings, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def look(uri: str) -> Finding:
-        return places.mlflow_tracking(replace(settings, mlflow=uri))
+        return services.mlflow_tracking(replace(settings, mlflow=uri))
 
     assert look(f"http://ann:hush%4042@{server}/") == Finding("ok", f"http://{server} answers")
     refused = look(f"http://{server}")
@@ -282,29 +282,29 @@ def test_mlflow_with_users(settings: Settings, server: str, monkeypatch: pytest.
 
 
 def test_ray_cluster_that_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert places.ray_cluster().state == "ok"
+    assert services.ray_cluster().state == "ok"
     monkeypatch.setenv("RAY_ADDRESS", "local")
-    assert places.ray_cluster().state == "ok"
+    assert services.ray_cluster().state == "ok"
 
 
 def test_ray_cluster_that_is_misnamed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
-    assert "RAY_API_SERVER_ADDRESS" in places.ray_cluster().mend
+    assert "RAY_API_SERVER_ADDRESS" in services.ray_cluster().mend
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{closed_port()}")
-    assert "nobody listens" in places.ray_cluster().found
+    assert "nobody listens" in services.ray_cluster().found
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
-    found = places.ray_cluster()
+    found = services.ray_cluster()
     assert found.state == "fail" and f"no token at {tmp_path / 'none'}" in found.found
 
 
 def test_a_ray_cluster_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Something listens, and says nothing: left alone, Ray tries for two minutes."""
-    monkeypatch.setattr(places, "JOINING", 3.0)
+    monkeypatch.setattr(services, "JOINING", 3.0)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{mute.getsockname()[1]}")
         started = time.monotonic()
-        found = places.ray_cluster()
+        found = services.ray_cluster()
     assert time.monotonic() - started < 15
     assert found.state == "fail" and "no answer within 3 s" in found.found
     assert "RAY_AUTH_MODE=token" in found.mend

@@ -12,12 +12,12 @@ import pytest
 import yaml
 
 from feature_store.settings import Settings
+from orchestrator.analysis import bootstrap
 from orchestrator.ensembles import standing
-from orchestrator.leaderboard import statistics
 from search_spaces.overrides import merge
 from tests.conftest import Run
-from tests.ensemble_results import cycles_of, held_out_cycles, publish
-from tests.tiny_sweep import TINY_CONFIG
+from tests.support.ensemble_results import cycles_of, held_out_cycles, publish
+from tests.support.tiny_sweep import TINY_CONFIG
 from workers.ensembles import EnsembleStore, build_ensemble, stored
 from workers.results import ResultStore
 
@@ -126,7 +126,7 @@ def test_intervals_are_those_of_a_bootstrap_written_out(store: ResultStore) -> N
     hit = np.array([np.array(t["logits"].to_pylist()).argmax(axis=1) == labels for t in tables]).astype(float)
     people = np.unique(patients)
     own, gains = [], []
-    for row in statistics.draws(len(people), 300):
+    for row in bootstrap.draws(len(people), 300):
         cycles = np.concatenate(
             [np.repeat(np.flatnonzero(patients == p), int(n)) for p, n in zip(people, row, strict=True)]
         )

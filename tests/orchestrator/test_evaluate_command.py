@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from feature_store.settings import Settings
 from search_spaces.overrides import merge
 from tests.conftest import Run
-from tests.tiny_sweep import TINY_CONFIG
+from tests.support.tiny_sweep import TINY_CONFIG
 from workers.results import WEIGHTS, ResultStore
 
 CONFIG = merge(TINY_CONFIG, {"model": {"name": "ast", "size": "tiny", "depth": 1, "patch": 8, "stride": 8}})

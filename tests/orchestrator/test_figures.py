@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from orchestrator.figures import CELL, MARGIN, TOP, confusion_figure
+from orchestrator.tracking.confusion_image import CELL, MARGIN, TOP, confusion_figure
 
 
 def test_a_cell_is_the_darker_the_larger_its_share_of_the_true_class() -> None:

@@ -15,9 +15,10 @@ from mlflow.tracking import MlflowClient
 from feature_store.errors import UserError
 from feature_store.settings import Settings
 from infra.services.ports import free_ports
-from orchestrator import mlflow_file, surroundings
 from orchestrator.cli import presets
 from orchestrator.cli.foreign_errors import explain
+from orchestrator.diagnosis import mlflow_file
+from orchestrator.execution import surroundings
 from tests.conftest import Run
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,19 +7,19 @@ import io
 from pathlib import Path
 
 import pytest
-from leaderboard_boards import build, table_of
-from leaderboard_results import RECIPES, Side, publish
 from markdown_it import MarkdownIt
 
 from orchestrator.csv_cells import cell
 from orchestrator.leaderboard.schema import Leaderboard, Problem
 from orchestrator.leaderboard.tabular import to_csv, to_markdown
 from orchestrator.markdown import code, row, text
-from orchestrator.model_card_page import page as card_page
 from orchestrator.nightly.changes import compare
 from orchestrator.nightly.changes import page as night_page
 from orchestrator.nightly.snapshot import Checked, Snapshot, Standing
-from tests.model_cards import a_card
+from orchestrator.registry.card.card_markdown import page as card_page
+from tests.support.leaderboard_boards import build, table_of
+from tests.support.leaderboard_results import RECIPES, Side, publish
+from tests.support.model_cards import a_card
 from workers.results import ResultStore
 
 NASTY = "<img src=x onerror=alert(1)> | a\n# b [c](javascript:d) ![e](f) `g` **h** &lt; \\| <script>i</script>"

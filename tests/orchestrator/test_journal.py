@@ -16,8 +16,8 @@ import pytest
 
 from feature_store.errors import UserError
 from feature_store.settings import Settings
-from orchestrator import places
-from orchestrator.journal import open_journal, torn_lines
+from orchestrator.diagnosis import services
+from orchestrator.studies.journal import open_journal, torn_lines
 from tests.conftest import Run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +26,7 @@ WRITER = """
 import sys
 from pathlib import Path
 import optuna
-from orchestrator.journal import open_journal
+from orchestrator.studies.journal import open_journal
 study = optuna.create_study(study_name="s", storage=open_journal(Path(sys.argv[1])), load_if_exists=True)
 print("writes", flush=True)
 while True:
@@ -39,7 +39,7 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 import optuna
-from orchestrator.journal import open_journal
+from orchestrator.studies.journal import open_journal
 study = optuna.create_study(study_name="s", storage=open_journal(Path(sys.argv[1])))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -131,10 +131,10 @@ def test_commands_and_the_doctor_say_so(run: Run, settings: Settings, caplog: py
     path = journal(settings.home / "optuna.journal")
     with path.open("ab") as file:
         file.write(b'{"op_code":4,"wor')
-    assert places.optuna_storage(settings).state == "warn"
+    assert services.optuna_storage(settings).state == "warn"
     code, _, error = run("status")
     assert code == 0 and "torn line" in caplog.text
     path.write_text("not a journal\n")
-    assert places.optuna_storage(settings).state == "fail"
+    assert services.optuna_storage(settings).state == "fail"
     code, _, error = run("status")
     assert code == 2 and "no journal" in error and "LUNGTUNE_OPTUNA" in error

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from leaderboard_boards import CHAMPION, build, entry_of, table_of
-from leaderboard_results import RECIPES, Side, five_fold, fold_result, publish, realistic
 from sklearn.metrics import recall_score, roc_auc_score
 
-from orchestrator.leaderboard.calibration import calibration_error, reliability_sums
-from orchestrator.leaderboard.collect import build_board
+from orchestrator.analysis.calibration import calibration_error, reliability_sums
+from orchestrator.leaderboard.board import build_board
 from orchestrator.leaderboard.schema import Leaderboard
+from tests.support.leaderboard_boards import CHAMPION, build, entry_of, table_of
+from tests.support.leaderboard_results import RECIPES, Side, five_fold, fold_result, publish, realistic
 from workers.evaluation import evaluate, softmax
 from workers.results import PREDICTIONS, ResultStore
 

@@ -8,14 +8,25 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from leaderboard_boards import build, entry_of, table_of
-from leaderboard_results import AST, CL, PHASE, RECIPES, VOICE, Recipe, Side, fold_result, publish, realistic
 
 from feature_store.metrics import Metric
-from orchestrator.leaderboard.collect import build_board
+from orchestrator.analysis.groups import inner_folds, split_folds
+from orchestrator.leaderboard.board import build_board
 from orchestrator.leaderboard.published import FLAGS, by_corpus, published_beside, published_results
-from orchestrator.leaderboard.runs import inner_folds, split_folds
 from orchestrator.leaderboard.schema import Leaderboard, Published
+from tests.support.leaderboard_boards import build, entry_of, table_of
+from tests.support.leaderboard_results import (
+    AST,
+    CL,
+    PHASE,
+    RECIPES,
+    VOICE,
+    Recipe,
+    Side,
+    fold_result,
+    publish,
+    realistic,
+)
 from workers.results import PREDICTIONS, ResultStore
 
 WATCHED, BEST_MN = RECIPES[0], RECIPES[2]

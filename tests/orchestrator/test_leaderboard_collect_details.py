@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from leaderboard_results import RECIPES, Side, fold_result, publish
 
-from orchestrator.leaderboard.calibration import reliability, reliability_sums
-from orchestrator.leaderboard.collect import build_board
-from orchestrator.leaderboard.details import WORST, Details
+from orchestrator.analysis.calibration import reliability, reliability_sums
+from orchestrator.leaderboard.board import build_board
+from orchestrator.leaderboard.entry_documents import WORST, Details
 from orchestrator.leaderboard.schema import Entry, EntryDetail, Leaderboard
+from tests.support.leaderboard_results import RECIPES, Side, fold_result, publish
 from workers.evaluation import evaluate, softmax
 from workers.results import PREDICTIONS, ResultStore
 

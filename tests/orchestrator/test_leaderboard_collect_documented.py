@@ -7,12 +7,12 @@ import io
 import re
 from pathlib import Path
 
-from leaderboard_results import realistic
 from pydantic import BaseModel
 
 from orchestrator.leaderboard import schema, tabular
-from orchestrator.leaderboard.collect import build_board
+from orchestrator.leaderboard.board import build_board
 from orchestrator.leaderboard.schema_tables import BEGIN, filled
+from tests.support.leaderboard_results import realistic
 
 DOCS = Path(__file__).parents[2] / "docs" / "leaderboard.md"
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from leaderboard_boards import table_of
-from leaderboard_results import RECIPES, Recipe, Side, publish
 
-from orchestrator.leaderboard.collect import build_board
-from orchestrator.leaderboard.details import Details
+from orchestrator.leaderboard.board import build_board
+from orchestrator.leaderboard.entry_documents import Details
 from orchestrator.leaderboard.schema import Entry, Leaderboard, Table
+from tests.support.leaderboard_boards import table_of
+from tests.support.leaderboard_results import RECIPES, Recipe, Side, publish
 from workers.ensembles import EnsembleResult, EnsembleStore, build_ensemble
 from workers.evaluation import evaluate
 from workers.results import ResultStore

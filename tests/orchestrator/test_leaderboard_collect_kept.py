@@ -8,10 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from leaderboard_results import RECIPES, Side, fold_result, publish, realistic
 
-from orchestrator.leaderboard.collect import build_board
+from orchestrator.leaderboard.board import build_board
 from orchestrator.leaderboard.schema import Leaderboard
+from tests.support.leaderboard_results import RECIPES, Side, fold_result, publish, realistic
 from workers.results import PREDICTIONS, RESULT, FoldResult, ResultStore
 
 

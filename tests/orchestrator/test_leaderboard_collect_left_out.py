@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from leaderboard_boards import build, table_of
-from leaderboard_results import RECIPES, Side, five_fold, fold_result, publish
 
+from tests.support.leaderboard_boards import build, table_of
+from tests.support.leaderboard_results import RECIPES, Side, five_fold, fold_result, publish
 from workers.evaluation import evaluate
 from workers.results import PREDICTIONS, RESULT, ResultStore
 

@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.settings import Settings
-from orchestrator.leaderboard.collect import build_board
+from orchestrator.leaderboard.board import build_board
 from orchestrator.leaderboard.schema import Leaderboard
-from orchestrator.leaderboard.site import write_site
+from orchestrator.leaderboard.site.build import write_site
 from orchestrator.nightly import run_night
-from tests.tiny_sweep import TINY_CONFIG
+from tests.support.tiny_sweep import TINY_CONFIG
 from workers.config import ExperimentConfig
 from workers.fold import FoldRun, Site, run_fold
 from workers.results import PREDICTIONS, RESULT, ResultStore

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from feature_store.errors import UserError
-from orchestrator.leaderboard.folder import INDEX, SiteFolder
-from orchestrator.leaderboard.index import written
+from orchestrator.leaderboard.site.folder import INDEX, SiteFolder
+from orchestrator.leaderboard.site.index import written
 
 OLD = "entries/0123456789ab.html"
 

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from orchestrator.leaderboard.labels import describe_model, describe_objective, pretraining
+from orchestrator.analysis.labels import describe_model, describe_objective, pretraining
 from workers.config import ExperimentConfig, models, objectives
 from workers.config.base import Part
 

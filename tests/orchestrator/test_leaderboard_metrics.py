@@ -11,16 +11,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from leaderboard_boards import table_of
-from leaderboard_results import LEANING, OTHERS, PHASE, RECIPES, SPR, VOICE, Side, fold_result, other_metrics, publish
 from scipy import stats
 
+from orchestrator.analysis import bootstrap
 from orchestrator.cli.leaderboard import show
-from orchestrator.leaderboard import statistics, tabular
-from orchestrator.leaderboard.collect import build_board
-from orchestrator.leaderboard.details import Details
+from orchestrator.leaderboard import tabular
+from orchestrator.leaderboard.board import build_board
+from orchestrator.leaderboard.entry_documents import Details
 from orchestrator.leaderboard.measures import chance
 from orchestrator.leaderboard.schema import Board, Entry, EntryDetail, Leaderboard, Table
+from tests.support.leaderboard_boards import table_of
+from tests.support.leaderboard_results import (
+    LEANING,
+    OTHERS,
+    PHASE,
+    RECIPES,
+    SPR,
+    VOICE,
+    Side,
+    fold_result,
+    other_metrics,
+    publish,
+)
 from workers.ensembles import EnsembleStore, build_ensemble
 from workers.evaluation import evaluate
 from workers.results import PREDICTIONS, RESULT, ResultStore
@@ -124,7 +136,7 @@ def resampled(side: Side, entries: list[dict[int, list[Rows]]], resamples: int) 
         for index, seeds in enumerate(entries):
             values = []
             for fold, names in enumerate(patients):
-                drawn = statistics.draws(len(names), RESAMPLES, statistics.SEED + fold)[resample]
+                drawn = bootstrap.draws(len(names), RESAMPLES, bootstrap.SEED + fold)[resample]
                 of_seeds = []
                 for folds in seeds.values():
                     predicted, labels, who = folds[fold]

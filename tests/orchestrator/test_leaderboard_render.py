@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 import yaml
-from leaderboard_boards import NOON, marked_board
-from leaderboard_results import RECIPES, Side, publish, with_folds
 from typer.testing import CliRunner
 
 from orchestrator.cli.leaderboard import app
-from orchestrator.leaderboard.collect import build_board
-from orchestrator.leaderboard.details import Details
-from orchestrator.leaderboard.folder import INDEX
-from orchestrator.leaderboard.render import COMPARE, CSV, JSON, MARKDOWN, PAGE, SCHEMA, write
+from orchestrator.leaderboard.board import build_board
+from orchestrator.leaderboard.entry_documents import Details
 from orchestrator.leaderboard.schema import SCHEMA as SCHEMA_VERSION
 from orchestrator.leaderboard.schema import BoardDetail, EntryDetail, Leaderboard
+from orchestrator.leaderboard.site.folder import INDEX
+from orchestrator.leaderboard.site.write import COMPARE, CSV, JSON, MARKDOWN, PAGE, SCHEMA, write
 from orchestrator.leaderboard.tabular import COLUMNS
+from tests.support.leaderboard_boards import NOON, marked_board
+from tests.support.leaderboard_results import RECIPES, Side, publish, with_folds
 from workers.results import ResultStore
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "leaderboard.md"

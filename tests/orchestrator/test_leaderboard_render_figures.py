@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from leaderboard_results import realistic
 
-from orchestrator.leaderboard import figures, pareto
-from orchestrator.leaderboard.collect import build_board
+from orchestrator.leaderboard.board import build_board
 from orchestrator.leaderboard.schema import ChampionChange, Curve, Leaderboard, Reliability, ReliabilityBin, Table
+from orchestrator.leaderboard.site import figures, pareto
+from tests.support.leaderboard_results import realistic
 
 
 @pytest.fixture(scope="module")

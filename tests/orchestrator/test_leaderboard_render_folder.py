@@ -10,16 +10,16 @@ import time
 from pathlib import Path
 
 import pytest
-from leaderboard_results import RECIPES, Side, publish
 from typer.testing import CliRunner
 
 from feature_store.errors import UserError
 from orchestrator.cli.leaderboard import app
-from orchestrator.leaderboard.collect import build_board
-from orchestrator.leaderboard.details import Details
-from orchestrator.leaderboard.folder import SiteFolder
-from orchestrator.leaderboard.render import PAGE, write
+from orchestrator.leaderboard.board import build_board
+from orchestrator.leaderboard.entry_documents import Details
 from orchestrator.leaderboard.schema import Leaderboard
+from orchestrator.leaderboard.site.folder import SiteFolder
+from orchestrator.leaderboard.site.write import PAGE, write
+from tests.support.leaderboard_results import RECIPES, Side, publish
 from workers.results import ResultStore
 
 

@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from leaderboard_boards import NOON, marked_board
-from leaderboard_results import PHASE, RECIPES, VOICE, Side, fold_result, publish, with_folds
 from PIL import Image
 
-from orchestrator.leaderboard.collect import build_board
+from orchestrator.leaderboard.board import build_board
 from orchestrator.leaderboard.compact import COLUMNS
-from orchestrator.leaderboard.details import Details
-from orchestrator.leaderboard.pages import DATA, FIRST_ROWS, config_text, index_page, reproduce
-from orchestrator.leaderboard.render import PAGE, write
+from orchestrator.leaderboard.entry_documents import Details
 from orchestrator.leaderboard.schema import ChampionChange, Leaderboard
-from orchestrator.leaderboard.spectrograms import HEIGHT, WIDTH, picture
+from orchestrator.leaderboard.site.pages import DATA, FIRST_ROWS, config_text, index_page, reproduce
+from orchestrator.leaderboard.site.spectrograms import HEIGHT, WIDTH, picture
+from orchestrator.leaderboard.site.write import PAGE, write
+from tests.support.leaderboard_boards import NOON, marked_board
+from tests.support.leaderboard_results import PHASE, RECIPES, VOICE, Side, fold_result, publish, with_folds
 from workers.config import ExperimentConfig
 from workers.results import PREDICTIONS, ResultStore
 

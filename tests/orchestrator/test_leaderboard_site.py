@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from leaderboard_results import RECIPES, Side, publish
 
 from feature_store.settings import Settings
-from orchestrator.leaderboard.render import PAGE
 from orchestrator.leaderboard.schema import Leaderboard
-from orchestrator.leaderboard.site import build_site, finalist_runs, registered_models, tracked_runs, write_site
-from orchestrator.tracking_client import connect
+from orchestrator.leaderboard.site.build import build_site, finalist_runs, registered_models, tracked_runs, write_site
+from orchestrator.leaderboard.site.write import PAGE
+from orchestrator.tracking.client import connect
+from tests.support.leaderboard_results import RECIPES, Side, publish
 from workers.results import ResultStore
 
 MODEL = "icbhi-lungsound4"

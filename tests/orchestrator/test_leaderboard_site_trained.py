@@ -14,10 +14,10 @@ import yaml
 from PIL import Image
 
 from feature_store.settings import Settings
-from orchestrator.leaderboard.render import PAGE
 from orchestrator.leaderboard.schema import EntryDetail
-from orchestrator.leaderboard.site import write_site
-from orchestrator.leaderboard.spectrograms import HEIGHT, WIDTH, Spectrograms
+from orchestrator.leaderboard.site.build import write_site
+from orchestrator.leaderboard.site.spectrograms import HEIGHT, WIDTH, Spectrograms
+from orchestrator.leaderboard.site.write import PAGE
 
 CONFIG = {
     "feature": {"kind": "fbank", "sample_rate": 16000, "seconds": 2.0, "n_mels": 32, "shift_ms": 40.0},

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import recall_score
 
-from orchestrator.leaderboard import statistics
-from orchestrator.leaderboard.breakdowns import age_group, breakdowns
+from orchestrator.analysis import bootstrap
+from orchestrator.analysis.breakdowns import age_group, breakdowns
 
 CLASSES = ("normal", "crackle", "wheeze", "both")
 
@@ -55,7 +55,7 @@ def test_intervals_equal_a_plain_loop_over_patients():
     found = breakdowns(predicted, labels, patients, CLASSES, {"device": devices}, resamples=200)
     names = sorted(set(patients))
     scores, recalls = [], []
-    for draw in statistics.draws(len(names), 200):
+    for draw in bootstrap.draws(len(names), 200):
         rows = [row for name, times in zip(names, draw, strict=True) for _ in range(int(times))
                 for row in np.flatnonzero(patients == name)]  # fmt: skip
         truth, said = labels[rows], predicted[0][rows]

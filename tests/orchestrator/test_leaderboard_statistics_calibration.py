@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
 
-from orchestrator.leaderboard.calibration import calibration_error, reliability, reliability_sums
+from orchestrator.analysis.calibration import calibration_error, reliability, reliability_sums
 from workers.evaluation import softmax
 
 

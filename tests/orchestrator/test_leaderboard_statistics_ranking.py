@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from orchestrator.leaderboard import statistics
-from orchestrator.leaderboard.ranking import paired, places, rank_intervals
-from orchestrator.leaderboard.statistics import PatientHits
+from orchestrator.analysis import bootstrap
+from orchestrator.analysis.bootstrap import PatientHits
+from orchestrator.analysis.ranking import paired, places, rank_intervals
 
 PATIENTS = 25
 
@@ -30,7 +30,7 @@ def some_entries(count: int = 8, seed: int = 0, gain: float = 0.03) -> list[list
 
 
 def placed(entries: list[list[PatientHits]], resamples: int = 2_000):
-    return places([folds[0].score for folds in entries], statistics.bootstrap(entries, resamples))
+    return places([folds[0].score for folds in entries], bootstrap.bootstrap(entries, resamples))
 
 
 def test_ranks_of_resamples_are_scipys():
@@ -44,7 +44,7 @@ def test_ranks_of_resamples_are_scipys():
 
 def test_rank_intervals_equal_a_plain_loop_over_patients():
     entries = some_entries(5)
-    draws = statistics.draws(PATIENTS, 300)
+    draws = bootstrap.draws(PATIENTS, 300)
     slow = np.empty((5, 300))
     for r, draw in enumerate(draws):
         for e, (hits,) in enumerate(entries):
@@ -65,7 +65,7 @@ def test_paired_interval_agrees_with_scipys():
     counts = np.stack([first[0].counts, second[0].counts])
 
     def difference(rows: np.ndarray, axis: int) -> np.ndarray:
-        better, worse = (statistics.scores(one[rows].sum(axis=-2)) for one in counts)
+        better, worse = (bootstrap.scores(one[rows].sum(axis=-2)) for one in counts)
         return worse - better
 
     other = stats.bootstrap(
@@ -93,7 +93,7 @@ def test_pairing_separates_what_overlapping_intervals_do_not():
 def test_groups_are_formed_from_the_top():
     entries = some_entries(12, gain=0.04)
     found = placed(entries)
-    samples = statistics.bootstrap(entries, 2_000).astype(np.float64)
+    samples = bootstrap.bootstrap(entries, 2_000).astype(np.float64)
     leader, group = 0, 1
     for position, place in enumerate(found):
         if position:

@@ -20,15 +20,14 @@ from requests.models import Response
 
 from feature_store.errors import UserError
 from feature_store.settings import Settings
-from orchestrator.tracking import Tracker, flatten
-from orchestrator.tracking_client import check_tracking, connect, experiment_id, is_lost
+from orchestrator.events import MlflowRefused
+from orchestrator.tracking.client import check_tracking, connect, experiment_id, is_lost
+from orchestrator.tracking.tracker import Tracker, flatten
 from search_spaces.schema import SearchSpace
 from tests.conftest import Run
-from tests.registry_home import NAME, empty_database_fixture
-from tests.tiny_sweep import TINY_CONFIG, tiny_sweep
+from tests.support.registry_home import NAME
+from tests.support.tiny_sweep import TINY_CONFIG, tiny_sweep
 from workers.config import ExperimentConfig
-
-__all__ = ["empty_database_fixture"]
 
 
 @pytest.fixture
@@ -88,9 +87,9 @@ def test_an_experiment_deleted_meanwhile_is_a_refusal(tracked: Settings) -> None
     space = SearchSpace.parse(tiny_sweep())
     with Tracker.open(tracked, space, "s", events.append) as tracker:
         tracker.client.delete_experiment(tracker.experiment)
-        tracker.finish_sweep([])
-    assert {event.kind for event in events} == {"mlflow_refused"}
-    assert "was deleted" in events[0].facts["error"] or "active" in events[0].facts["error"]
+        tracker.finish_sweep([], frozenset())
+    assert {type(event) for event in events} == {MlflowRefused}
+    assert "was deleted" in events[0].error or "active" in events[0].error
 
 
 def _answer(status: int) -> HTTPError:

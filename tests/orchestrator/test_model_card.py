@@ -12,15 +12,22 @@ import pytest
 
 from feature_store.errors import UserError
 from feature_store.metrics import LABELS, MEANINGS, USUAL
-from orchestrator.leaderboard.collect import build_board
-from orchestrator.leaderboard.tallies import read_predictions
-from orchestrator.model_card import LIMITS, ModelCard
-from orchestrator.model_card_make import LICENCES, best_seed, estimate_of, make_card, score_interval, search_part
-from orchestrator.model_card_page import LONGEST_DESCRIPTION, description, page
-from orchestrator.model_package import CARD, CARD_PAGE, save_model
+from orchestrator.analysis.predictions import read_predictions
+from orchestrator.leaderboard.board import build_board
+from orchestrator.registry.card.build_card import (
+    LICENCES,
+    best_seed,
+    estimate_of,
+    make_card,
+    score_interval,
+    search_part,
+)
+from orchestrator.registry.card.card import LIMITS, ModelCard
+from orchestrator.registry.card.card_markdown import LONGEST_DESCRIPTION, description, page
+from orchestrator.registry.package import CARD, CARD_PAGE, save_model
 from tests.conftest import TINY_FEATURE
-from tests.leaderboard_results import Recipe, Side, fold_result, publish
-from tests.model_cards import a_card
+from tests.support.leaderboard_results import Recipe, Side, fold_result, publish
+from tests.support.model_cards import a_card
 from workers.config import ExperimentConfig
 from workers.evaluation import evaluate
 from workers.results import PREDICTIONS, WEIGHTS, FoldResult, ResultStore

@@ -19,11 +19,11 @@ from scipy.special import softmax
 from feature_store.errors import UserError
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
-from orchestrator.model_card_make import make_card
-from orchestrator.model_package import save_model
-from orchestrator.registry import Registry
+from orchestrator.registry.card.build_card import make_card
+from orchestrator.registry.package import save_model
+from orchestrator.registry.registry import Registry
 from search_spaces.overrides import merge
-from tests.registry_home import BASE, NAME, Register, Train
+from tests.support.registry_home import BASE, NAME, Register, Train
 from workers.config import ExperimentConfig
 from workers.fold import FoldRun, Site, run_fold
 from workers.inference import SoundModel

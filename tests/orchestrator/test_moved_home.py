@@ -14,13 +14,10 @@ import yaml
 from mlflow.tracking._tracking_service import utils
 
 from feature_store.settings import Settings
-from orchestrator.moved_home import PLACES, follow_home
-from orchestrator.tracking_client import connect, experiment_id
+from orchestrator.tracking.client import connect, experiment_id
+from orchestrator.tracking.moved_home import PLACES, follow_home
 from tests.conftest import Run
-from tests.registry_home import empty_database_fixture
-from tests.tiny_sweep import tiny_store, tiny_sweep
-
-__all__ = ["empty_database_fixture"]
+from tests.support.tiny_sweep import tiny_store, tiny_sweep
 
 
 def addresses(home: Path) -> set[str]:

@@ -18,9 +18,9 @@ from feature_store.settings import Settings
 from orchestrator.nightly import Night, run_night
 from orchestrator.nightly.changes import compare, page
 from orchestrator.nightly.snapshot import Checked, Snapshot, Standing, latest
-from orchestrator.registry import Registry
-from orchestrator.study import Study
-from orchestrator.tracking_client import experiment_id
+from orchestrator.registry.registry import Registry
+from orchestrator.studies.study import Study
+from orchestrator.tracking.client import experiment_id
 from tests.conftest import TINY_FEATURE, Run
 from tests.orchestrator.test_study import space
 from tests.orchestrator.test_webhook import Receiver, receiver  # noqa: F401

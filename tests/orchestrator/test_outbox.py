@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-import orchestrator.outbox as outbox_module
-from orchestrator.outbox import Outbox
+import orchestrator.tracking.background_writer as outbox_module
+from orchestrator.tracking.background_writer import Outbox
 
 
 @pytest.fixture(autouse=True)

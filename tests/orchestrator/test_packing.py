@@ -9,15 +9,15 @@ import pytest
 import ray
 
 from feature_store.settings import Settings
-from orchestrator.backends import SimulatedBackend
-from orchestrator.budget import Ledger
-from orchestrator.cluster import Cluster
-from orchestrator.events import Progress
-from orchestrator.packing import SHARES, Packing, Slot, footprint, share_of
-from orchestrator.sweep import run_sweep
+from orchestrator.events import Event, FoldDone
+from orchestrator.execution.backends import SimulatedBackend
+from orchestrator.execution.cluster import Cluster
+from orchestrator.execution.gpu_sharing import SHARES, Packing, Slot, footprint, share_of
+from orchestrator.studies.budget import Ledger
+from orchestrator.sweep.run import run_sweep
 from search_spaces.overrides import merge
 from search_spaces.schema import Budget, Resources, SearchSpace
-from tests.tiny_sweep import TINY_CONFIG, tiny_sweep
+from tests.support.tiny_sweep import TINY_CONFIG, tiny_sweep
 from workers.config import ExperimentConfig
 
 GIB = 2**30
@@ -93,7 +93,7 @@ def test_a_sweep_packs_its_second_fold_run_by_what_its_first_took(settings: Sett
             resources={"gpus": "auto", "concurrent_trials": 1},
         )
     )
-    events: list[Progress] = []
+    events: list[Event] = []
     run_sweep(space, settings, events.append, SimulatedBackend(peak_bytes=30 * GIB, device_bytes=80 * GIB))
-    asked = [event.facts["gpus"] for event in events if event.kind == "fold"]
+    asked = [event.gpus for event in events if isinstance(event, FoldDone)]
     assert asked == [1.0] + [0.5] * 8

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from feature_store.settings import Settings
-from orchestrator.past import importances
-from orchestrator.study import Study
+from orchestrator.studies.importance import importances
+from orchestrator.studies.study import Study
 from search_spaces.overrides import merge
 from search_spaces.schema import SearchSpace
 from tests.conftest import Run

@@ -16,14 +16,14 @@ from feature_store.datasets import open_corpus
 from feature_store.errors import UserError
 from feature_store.settings import Settings
 from feature_store.yaml_files import read_yaml
-from orchestrator.registered import Registered
-from orchestrator.submission import submission, weighted
-from orchestrator.tracking import flatten
+from orchestrator.contest import submission, weighted
+from orchestrator.registry.version import Registered
+from orchestrator.tracking.tracker import flatten
 from search_spaces.overrides import merge, override
 from search_spaces.presets import load_preset, preset_description
 from search_spaces.schema import SearchSpace
-from tests.breathing_clips import write_clips
 from tests.conftest import Run
+from tests.support.breathing_clips import write_clips
 from workers.config import ExperimentConfig
 from workers.results import FoldResult, ResultStore
 
@@ -219,11 +219,11 @@ def test_the_sweep_registers_the_best_and_the_board_ranks_it(
 
     from orchestrator.cli.leaderboard import show
     from orchestrator.cli.progress import Reporter, show_outcome
-    from orchestrator.events import Progress
-    from orchestrator.leaderboard.site import write_site
+    from orchestrator.events import Event, FoldDone, TrialEnded
+    from orchestrator.leaderboard.site.build import write_site
     from orchestrator.nightly.snapshot import standings
-    from orchestrator.registry import Registry
-    from orchestrator.sweep import run_sweep
+    from orchestrator.registry.registry import Registry
+    from orchestrator.sweep.run import run_sweep
 
     content = read_yaml(ROOT / "search_spaces" / "breathing_phase.yaml")
     small = {
@@ -236,12 +236,12 @@ def test_the_sweep_registers_the_best_and_the_board_ranks_it(
     content = override(merge(content, small), [f"base.{setting}" for setting in QUICK])
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
-        events: list[Progress] = []
+        events: list[Event] = []
         outcome = run_sweep(SearchSpace.parse(content), settings, events.append)
     finally:
         ray.shutdown()
-    assert {trial["state"] for trial in outcome.trials} == {"COMPLETE"}
-    best = max(trial["value"] for trial in outcome.trials)
+    assert {trial.state for trial in outcome.trials} == {"COMPLETE"}
+    best = max(trial.value for trial in outcome.trials)
     results = {result.hash: result for result in ResultStore.open(settings.results).iterate()}
     searched = [r for r in results.values() if r.key.split == "grouped-inner2"]
     means = {
@@ -250,15 +250,15 @@ def test_the_sweep_registers_the_best_and_the_board_ranks_it(
     }
     assert best == pytest.approx(max(means.values())), "what is maximised is the task's own, unless named"
     registered = outcome.finalists[0].registered
-    assert registered is not None, [event for event in events if event.kind not in ("fold", "trial")]
+    assert registered is not None, [event for event in events if not isinstance(event, FoldDone | TrialEnded)]
     assert Registry.open(settings).find(f"{DATASET}-phase2@champion").version == registered.version
     assert_is_by_accuracy(registered, outcome.finalists[0].results)
     for event in events:
         Reporter()(event)
     show_outcome(outcome)
     printed = capsys.readouterr()
-    folds = [event.facts for event in events if event.kind == "fold"]
-    assert len(folds) == 4 and all(f"accuracy {fold['fold_value']:.2f}" in printed.err for fold in folds)
+    folds = [event for event in events if isinstance(event, FoldDone)]
+    assert len(folds) == 4 and all(f"accuracy {fold.fold_value:.2f}" in printed.err for fold in folds)
     assert "test side accuracy" in printed.err and "mean accuracy over folds" in printed.out
     assert "Score" not in printed.err + printed.out
     for command, said in (

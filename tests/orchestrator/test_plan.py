@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.plan import pruner_warnings
+from orchestrator.sweep.plan import pruner_warnings
 from search_spaces.schema import SearchSpace
 from tests.conftest import Run
-from tests.tiny_sweep import tiny_sweep
+from tests.support.tiny_sweep import tiny_sweep
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from feature_store.errors import UserError
-from orchestrator.model_card import Estimate, ModelCard
-from orchestrator.policy import DEFAULT, Policy, RuleOutcome, Standing, Verification
-from orchestrator.promotion import Decision
-from tests.model_cards import a_card
+from orchestrator.registry.card.card import Estimate, ModelCard
+from orchestrator.registry.decision import Decision
+from orchestrator.registry.policy import DEFAULT, Policy, RuleOutcome, Standing, Verification
+from tests.support.model_cards import a_card
 
 SHIPPED = Policy.load(DEFAULT)
 GOOD = Verification(agreement=1.0, score=56.0, stored_score=56.0, cycles=2756)

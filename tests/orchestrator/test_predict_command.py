@@ -17,10 +17,10 @@ from scipy.special import softmax
 
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
-from orchestrator.registry import Registry
-from orchestrator.tracking_client import experiment_id
+from orchestrator.registry.registry import Registry
+from orchestrator.tracking.client import experiment_id
 from tests.conftest import Run
-from tests.tiny_sweep import TINY_CONFIG
+from tests.support.tiny_sweep import TINY_CONFIG
 from workers.config import ExperimentConfig
 from workers.fold import FoldRun, Site, run_fold
 from workers.results import FoldResult
@@ -178,7 +178,7 @@ def test_bad_options_end_with_two_and_say_why(run: Run, recordings: list[str], t
         (("champion", recordings[0], "--cycles", str(tmp_path / "cycles.txt")), "cycles.txt, line 2: no cycle"),
         (("champion", recordings[0], "--cycles", str(tmp_path / "none.txt")), "cannot be read"),
         (("champion", *recordings, "--window", "99"), "a window of 99 s does not fit the model"),
-        (("champion", recordings[0], "--pieces", "vote"), "windows are never longer than what the model hears"),
+        (("champion", recordings[0], "--pieces", "vote"), "windows are never longer than what the model takes"),
         (("champion", recordings[0], "--csv", str(tmp_path / "no" / "out.csv")), "there is no such folder"),
     ]
     for arguments, said in cases:

@@ -10,9 +10,9 @@ import pytest
 from optuna.trial import TrialState
 from scipy.stats import norm
 
+from benchmarks.pruning_replay import compare, replay
 from orchestrator.pruning import EndedTrials, FoldPruner, Halving, History, Racing, Rule, RunningMean, Wilcoxon
 from orchestrator.pruning.racing import Spread, spread_of
-from orchestrator.replay import compare, replay
 
 
 def complete(*rows: list[float], pruned: tuple[list[float], ...] = ()) -> History:

@@ -10,12 +10,12 @@ import pytest
 from feature_store.errors import UserError
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
-from orchestrator.model_card import Estimate
-from orchestrator.model_card_make import best_seed
-from orchestrator.policy import DEFAULT, Policy, Standing, Verification
-from orchestrator.registered import Registered
-from orchestrator.registry import Registry
-from tests.registry_home import NAME, Register, Train
+from orchestrator.registry.card.build_card import best_seed
+from orchestrator.registry.card.card import Estimate
+from orchestrator.registry.policy import DEFAULT, Policy, Standing, Verification
+from orchestrator.registry.registry import Registry
+from orchestrator.registry.version import Registered
+from tests.support.registry_home import NAME, Register, Train
 from workers.results import FoldResult
 
 
@@ -119,7 +119,7 @@ def test_a_driver_killed_after_it_moved_the_alias_is_in_the_history(registry: Re
 def test_two_drivers_at_once_leave_the_better_champion(
     registry: Registry, registered_at: Settings, register: Register, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While one is judging, the other promotes a better version: the first looks again, and decides anew."""
+    """While one is judging, the other promotes a better version: the first looks again, and decides again."""
     lenient, registry.policy = registry.policy, Policy.load(DEFAULT)  # which makes nobody champion by one seed
     good, better = register(1.0, model={"hidden": 4}), register(2.0, model={"hidden": 6})
     assert good.aliases == better.aliases == ()
@@ -175,7 +175,7 @@ def test_a_version_without_a_card_is_compared_with_nothing_and_promoted_only_by_
     with pytest.raises(UserError, match="an older lungtune registered it"):
         registry.promote(old)
     assert registry.promote(old, forced="it was good").aliases == ("champion",)
-    again = register(1.0)  # the same sweep registers it anew, with a card
+    again = register(1.0)  # the same sweep registers it again, with a card
     assert again.version == "3" and again.card is not None
 
 

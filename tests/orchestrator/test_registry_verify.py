@@ -17,12 +17,12 @@ from safetensors.torch import load_file, save_file
 
 from feature_store.errors import UserError
 from feature_store.settings import Settings
-from orchestrator.model_card import Estimate
-from orchestrator.policy import DEFAULT, Policy
-from orchestrator.promotion_verify import verify
-from orchestrator.registry import Registry
-from tests.leaderboard_results import Recipe, fold_result
-from tests.registry_home import NAME, SEARCHED, Register, searched
+from orchestrator.registry.card.card import Estimate
+from orchestrator.registry.policy import DEFAULT, Policy
+from orchestrator.registry.registry import Registry
+from orchestrator.registry.verification import verify
+from tests.support.leaderboard_results import Recipe, fold_result
+from tests.support.registry_home import NAME, SEARCHED, Register, searched
 from workers.results import ResultStore
 
 

@@ -8,11 +8,11 @@ import pytest
 
 from feature_store.errors import UserError
 from feature_store.settings import Settings
-from orchestrator.status import status_of
-from orchestrator.study import Study
+from orchestrator.studies.status import status_of
+from orchestrator.studies.study import Study
 from search_spaces.schema import SearchSpace
 from tests.conftest import Run
-from tests.tiny_sweep import tiny_sweep
+from tests.support.tiny_sweep import tiny_sweep
 from workers.audit_log import AuditLog
 
 SPACE = SearchSpace.parse(tiny_sweep(name="watched"))
@@ -40,9 +40,9 @@ def study(settings: Settings) -> Study:
 def test_a_status_counts_what_counts_and_names_the_best(study: Study, settings: Settings) -> None:
     status = status_of("watched", settings)
     assert status.states == {"COMPLETE": 2, "FAIL": 1, "RUNNING": 1} and status.fold_runs == 5
-    assert status.best is not None and status.best["value"] == 53.0
-    assert [trial["value"] for trial in status.running] == [60.0]
-    assert [trial["error"] for trial in status.failed] == ["out of memory"]
+    assert status.best is not None and status.best.value == 53.0
+    assert [trial.value for trial in status.running] == [60.0]
+    assert [trial.error for trial in status.failed] == ["out of memory"]
     assert [run for run, _ in status.training] == ["f00d" * 10] and status.idle_seconds is not None
 
 

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from feature_store.errors import UserError
 from feature_store.settings import Settings
-from orchestrator.study import Study
+from orchestrator.studies.study import Study, TrialSummary
 from search_spaces.overrides import merge
 from search_spaces.schema import SearchSpace
 
@@ -83,8 +83,8 @@ def test_a_pruned_trial_keeps_its_running_mean(home: Settings) -> None:
     study.report(asked.number, 41.0, 1)
     study.report(asked.number, 43.0, 2)
     study.tell(asked.number, 43.0, pruned=True)
-    described = study.describe(study.trials()[asked.number])
-    assert (described["state"], described["value"], described["fold_runs"]) == ("PRUNED", 43.0, 2)
+    described = TrialSummary.of(study.trials()[asked.number])
+    assert (described.state, described.value, described.fold_runs) == ("PRUNED", 43.0, 2)
     assert study.best() is None
 
 
@@ -158,8 +158,8 @@ def test_with_a_cost_the_pareto_set_holds_what_nothing_beats_in_both(home: Setti
     assert [trial.number for trial in study.pareto()] == [3, 0, 4]
     best = study.best()
     assert best is not None and best.number == 1, "of equal Scores the first, whatever it costs"
-    described = study.describe(study.trials()[3])
-    assert (described["value"], described["cost"], described["fold_runs"]) == (60.0, 20.0, 1)
+    described = TrialSummary.of(study.trials()[3])
+    assert (described.value, described.cost, described.fold_runs) == (60.0, 20.0, 1)
     assert Study(space(), home, 5).pareto() == [], "one objective has no Pareto set"
 
 

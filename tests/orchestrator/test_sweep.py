@@ -19,13 +19,13 @@ from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 from ray import tune
 
-import orchestrator.tracking as tracking
+import orchestrator.tracking.tracker as tracking
 from feature_store.errors import UserError
 from feature_store.settings import Settings
-from orchestrator.events import Progress
-from orchestrator.plan import make_plan
-from orchestrator.study import Study
-from orchestrator.sweep import TRIAL_RESOURCES, SweepOutcome, run_sweep
+from orchestrator.events import Event, FoldDone, MlflowLost, TrialFailed
+from orchestrator.studies.study import Study
+from orchestrator.sweep.plan import make_plan
+from orchestrator.sweep.run import TRIAL_RESOURCES, SweepOutcome, run_sweep
 from search_spaces.overrides import merge
 from search_spaces.schema import SearchSpace
 from tests.conftest import TINY_FEATURE
@@ -75,12 +75,12 @@ def home(small_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings
 
 
 @pytest.fixture(scope="module")
-def events() -> list[Progress]:
+def events() -> list[Event]:
     return []
 
 
 @pytest.fixture(scope="module")
-def outcome(home: Settings, events: list[Progress]) -> SweepOutcome:
+def outcome(home: Settings, events: list[Event]) -> SweepOutcome:
     return run_sweep(space(), home, events.append)
 
 
@@ -89,14 +89,14 @@ def _runs(home: Settings) -> list[Any]:
     return client.search_runs([e.experiment_id for e in client.search_experiments()], max_results=1000)
 
 
-def test_every_trial_is_scored_over_its_folds_in_order(outcome: SweepOutcome, events: list[Progress]) -> None:
-    assert len(outcome.trials) == 4 and {trial["state"] for trial in outcome.trials} == {"COMPLETE"}
+def test_every_trial_is_scored_over_its_folds_in_order(outcome: SweepOutcome, events: list[Event]) -> None:
+    assert len(outcome.trials) == 4 and {trial.state for trial in outcome.trials} == {"COMPLETE"}
     for number in range(4):
-        folds = [e.facts for e in events if e.kind == "fold" and e.facts["trial"] == number]
-        assert [fold["fold"] for fold in folds] == [0, 1]
-        means = [sum(f["fold_value"] for f in folds[: k + 1]) / (k + 1) for k in range(len(folds))]
-        assert [fold["value"] for fold in folds] == pytest.approx(means)
-        assert outcome.trials[number]["value"] == pytest.approx(means[-1])
+        folds = [event for event in events if isinstance(event, FoldDone) and event.trial == number]
+        assert [fold.fold for fold in folds] == [0, 1]
+        means = [sum(f.fold_value for f in folds[: k + 1]) / (k + 1) for k in range(len(folds))]
+        assert [fold.value for fold in folds] == pytest.approx(means)
+        assert outcome.trials[number].value == pytest.approx(means[-1])
 
 
 def test_the_results_are_those_of_the_trials_and_finalists(outcome: SweepOutcome, home: Settings) -> None:
@@ -104,7 +104,7 @@ def test_the_results_are_those_of_the_trials_and_finalists(outcome: SweepOutcome
     by_split = Counter(result.key.split for result in results)
     assert by_split == {"official-inner2": 8, "official": 2 * len(outcome.finalists)}
     assert all(result.test_reads == 1 for result in results)
-    assert {result.key.config_hash for result in results} == {trial["config_hash"] for trial in outcome.trials}
+    assert {result.key.config_hash for result in results} == {trial.config_hash for trial in outcome.trials}
 
 
 def test_the_search_never_sees_the_test_side(outcome: SweepOutcome, home: Settings) -> None:
@@ -120,14 +120,14 @@ def test_the_search_never_sees_the_test_side(outcome: SweepOutcome, home: Settin
 
 
 def test_the_best_of_each_family_is_promoted_and_the_best_of_all_registered(outcome: SweepOutcome) -> None:
-    families = {trial["family"] for trial in outcome.trials}
+    families = {trial.family for trial in outcome.trials}
     assert {finalist.family for finalist in outcome.finalists} == families
     for finalist in outcome.finalists:
-        own = [trial["value"] for trial in outcome.trials if trial["family"] == finalist.family]
+        own = [trial.value for trial in outcome.trials if trial.family == finalist.family]
         assert finalist.search_value == pytest.approx(max(own))
         assert [result.key.seed for result in finalist.results] == [0, 1]
     registered = [finalist for finalist in outcome.finalists if finalist.registered]
-    assert [f.search_value for f in registered] == [max(trial["value"] for trial in outcome.trials)]
+    assert [f.search_value for f in registered] == [max(trial.value for trial in outcome.trials)]
     model = registered[0].registered
     assert model is not None and model.aliases == ("champion",)
     scores = [result.protocols["last"].test.icbhi4.score for result in registered[0].results]
@@ -149,7 +149,7 @@ def test_mlflow_tells_the_same_story(outcome: SweepOutcome, home: Settings) -> N
         assert "confusion_matrix.png" in artifacts
         assert ("config.json" in artifacts) is (run.data.tags["lungtune.kind"] == "finalist")
     trial = next(run for run in runs if run.data.tags.get("lungtune.trial") == "0" and "objective" in run.data.metrics)
-    assert trial.data.metrics["objective"] == pytest.approx(outcome.trials[0]["value"])
+    assert trial.data.metrics["objective"] == pytest.approx(outcome.trials[0].value)
     assert {"fold0/train_loss", "fold1/validation_score", "fold0/last_score"} <= set(trial.data.metrics)
 
 
@@ -174,7 +174,7 @@ def test_another_study_of_the_same_configs_is_served_from_the_result_store(
     elsewhere = replace(home, optuna=str(tmp_path / "journal"), mlflow=f"sqlite:///{tmp_path}/mlflow.db")
     again = run_sweep(space(), elsewhere)
     assert (again.fold_runs_trained, again.fold_runs_cached) == (0, 8)
-    assert [trial["value"] for trial in again.trials] == [trial["value"] for trial in outcome.trials]
+    assert [trial.value for trial in again.trials] == [trial.value for trial in outcome.trials]
 
 
 def test_the_plan_counts_what_would_run(outcome: SweepOutcome, home: Settings) -> None:
@@ -211,10 +211,10 @@ def test_a_pruned_trial_trains_no_further_fold(settings: Settings) -> None:
         ),
         settings,
     )  # fmt: skip
-    stopped = [trial for trial in pruned.trials if trial["state"] == "PRUNED"]
+    stopped = [trial for trial in pruned.trials if trial.state == "PRUNED"]
     assert stopped, "of five trials under a rule that lets one in ten go on"
-    assert all(trial["fold_runs"] < 3 for trial in stopped)
-    assert pruned.fold_runs_trained == sum(trial["fold_runs"] for trial in pruned.trials)
+    assert all(trial.fold_runs < 3 for trial in stopped)
+    assert pruned.fold_runs_trained == sum(trial.fold_runs for trial in pruned.trials)
     trials = [run.data.tags for run in _runs(settings) if run.data.tags["lungtune.kind"] == "trial"]
     assert {tags["lungtune.state"] for tags in trials} == {"COMPLETE", "PRUNED"}
 
@@ -232,33 +232,32 @@ def test_a_sweep_with_a_cost_promotes_its_pareto_set(settings: Settings) -> None
         "search": {"trials": 4, "sampler": "random", "cost": "parameters", "pruner": {"name": "none"}},
     }
     outcome = run_sweep(SearchSpace.parse(content), settings)
-    front = [trial for trial in outcome.trials if trial["pareto"]]
-    assert {trial["params"]["crnn:model.hidden"] for trial in outcome.trials} == {4, 8}
+    front = [trial for trial in outcome.trials if trial.trial in outcome.pareto]
+    assert {trial.params["crnn:model.hidden"] for trial in outcome.trials} == {4, 8}
     for trial in outcome.trials:
         beaten = any(
-            (f["value"] >= trial["value"] and f["cost"] < trial["cost"])
-            or (f["value"] > trial["value"] and f["cost"] <= trial["cost"])
+            (f.value >= trial.value and f.cost < trial.cost) or (f.value > trial.value and f.cost <= trial.cost)
             for f in front
         )
-        assert trial["pareto"] is not beaten
-    configs = {trial["config_hash"] for trial in front}
+        assert (trial.trial in outcome.pareto) is not beaten
+    configs = {trial.config_hash for trial in front}
     assert {finalist.config.config_hash for finalist in outcome.finalists} == configs
     costs = {run.data.metrics["cost"] for run in _runs(settings) if run.data.tags["lungtune.kind"] == "trial"}
-    assert costs == {trial["cost"] for trial in outcome.trials}
+    assert costs == {trial.cost for trial in outcome.trials}
 
 
 def test_a_config_that_fails_is_shown_and_the_sweep_goes_on(settings: Settings) -> None:
     """A learning rate out of all bounds makes the loss no number: that trial fails, the others do not."""
-    events: list[Progress] = []
+    events: list[Event] = []
     broken = {"crnn": {**CONTENT["families"]["crnn"], "space": {"optim.lr": {"choice": [1e-3, 1e15]}}}}
     content = SearchSpace.parse(
         {**CONTENT, "families": broken, "promotion": {"seeds": [0]}, "search": {"trials": 6, "sampler": "random"}}
     )
     outcome = run_sweep(content, settings, events.append)
-    states = {trial["state"] for trial in outcome.trials}
+    states = {trial.state for trial in outcome.trials}
     assert states == {"FAIL", "COMPLETE"}
-    failed = [e.facts for e in events if e.kind == "trial_failed"]
-    assert failed and all("Diverged" in facts["error"] and facts["config"]["optim"]["lr"] == 1e15 for facts in failed)
+    failed = [event for event in events if isinstance(event, TrialFailed)]
+    assert failed and all("Diverged" in event.error and event.config["optim"]["lr"] == 1e15 for event in failed)
     assert {run.info.status for run in _runs(settings)} == {"FINISHED", "FAILED"}
 
 
@@ -282,7 +281,7 @@ def test_a_killed_driver_is_taken_up_and_no_finished_fold_is_trained_again(setti
     assert 3 <= len(finished) < 10
 
     resumed = run_sweep(SearchSpace.parse(content), settings)
-    assert [trial["state"] for trial in resumed.trials] == ["COMPLETE"] * 5
+    assert [trial.state for trial in resumed.trials] == ["COMPLETE"] * 5
     for name, written in finished.items():
         assert (Path(settings.results) / name[:2] / name / "result.json").stat().st_mtime_ns == written
     inner = [result for result in results.iterate() if result.key.split == "official-inner2"]
@@ -302,8 +301,8 @@ def test_a_lost_tracking_server_does_not_stop_a_sweep(settings: Settings, monkey
     with monkeypatch.context() as impatient:
         impatient.setattr(tracking, "PATIENCE", 0.5)
         outcome = run_sweep(content, replace(settings, mlflow="http://127.0.0.1:9"), events.append)
-    assert outcome.trials[0]["state"] == "COMPLETE" and len(outcome.finalists[0].results) == 1
-    assert any(event.kind == "mlflow_lost" for event in events)
+    assert outcome.trials[0].state == "COMPLETE" and len(outcome.finalists[0].results) == 1
+    assert any(isinstance(event, MlflowLost) for event in events)
     later = run_sweep(content, settings)
     assert later.fold_runs_trained == 0 and later.finalists[0].registered is not None
     assert Counter(run.data.tags["lungtune.kind"] for run in _runs(settings)) == {"sweep": 1, "trial": 1, "finalist": 1}
@@ -335,5 +334,5 @@ def test_the_outcome_is_plain_data(outcome: SweepOutcome) -> None:
     from orchestrator.cli.progress import outcome_json
 
     content = json.loads(json.dumps(outcome_json(outcome)))
-    assert content["trials"][0]["value"] == outcome.trials[0]["value"]
+    assert content["trials"][0]["value"] == outcome.trials[0].value
     assert {"hash", "seed", "last", "validation"} <= set(content["finalists"][0]["results"][0])

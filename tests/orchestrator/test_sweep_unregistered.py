@@ -10,11 +10,11 @@ import pytest
 import ray
 import yaml
 
-from orchestrator import tracking
-from orchestrator.events import Progress
-from orchestrator.tracking import Tracker
+from orchestrator.events import FinalistNotRecorded
+from orchestrator.tracking import tracker
+from orchestrator.tracking.tracker import Tracker
 from tests.conftest import Run
-from tests.tiny_sweep import tiny_sweep
+from tests.support.tiny_sweep import tiny_sweep
 
 
 def test_the_reader_is_told_and_the_same_command_again_registers_it(
@@ -31,7 +31,7 @@ def test_the_reader_is_told_and_the_same_command_again_registers_it(
 
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     with monkeypatch.context() as slow:
-        slow.setattr(tracking, "PATIENCE", 1.0)
+        slow.setattr(tracker, "PATIENCE", 1.0)
         slow.setattr(Tracker, "_write_finalist", slowly)
         code, printed, told = run("sweep", path, "--json")
     assert code == 1, told
@@ -52,5 +52,5 @@ def test_only_the_sweep_s_best_is_said_not_to_be_registered(
 ) -> None:
     from orchestrator.cli.progress import Reporter
 
-    Reporter()(Progress("not_registered", {"family": "the best", "registers": registers}))
+    Reporter()(FinalistNotRecorded("the best", registers))
     assert f"MLflow has not taken {so}" in capsys.readouterr().err

@@ -13,14 +13,14 @@ from optuna.trial import TrialState
 from ray._private.state import actors
 from ray.cluster_utils import Cluster
 
-import orchestrator.search as search
+import orchestrator.sweep.tune_adapter as search
 from feature_store.settings import Settings
-from orchestrator.backends import SimulatedBackend
-from orchestrator.events import Progress
-from orchestrator.study import open_storage
-from orchestrator.sweep import run_sweep
+from orchestrator.events import Event, FoldDone
+from orchestrator.execution.backends import SimulatedBackend
+from orchestrator.studies.storage import open_storage
+from orchestrator.sweep.run import run_sweep
 from search_spaces.schema import SearchSpace
-from tests.tiny_sweep import tiny_sweep
+from tests.support.tiny_sweep import tiny_sweep
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,8 @@ class AtOnce:
     def __init__(self, settings: Settings, then: dict[int, Any]) -> None:
         self.location, self.then, self.seen = settings.optuna, then, list[int]()
 
-    def __call__(self, progress: Progress) -> None:
-        if progress.kind == "fold":
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, FoldDone):
             study = optuna.load_study(study_name=None, storage=open_storage(self.location))
             self.seen.append(len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))))
             self.then.get(len(self.seen), lambda: None)()
@@ -80,7 +80,7 @@ def test_gpus_that_join_or_leave_change_how_many_trials_run_at_once(
 
     watched = AtOnce(settings, {3: join, 18: leave})
     outcome = run_sweep(sweep(12), settings, watched, SimulatedBackend(seconds=0.3))
-    assert [trial["state"] for trial in outcome.trials] == ["COMPLETE"] * 12
+    assert [trial.state for trial in outcome.trials] == ["COMPLETE"] * 12
     assert (max(watched.seen[:3]), max(watched.seen[3:18]), max(watched.seen[-6:])) == (1, 2, 1)
 
 

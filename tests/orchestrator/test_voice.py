@@ -16,7 +16,6 @@ import torch
 from mlflow.exceptions import MlflowException
 from safetensors.torch import save
 from sklearn.metrics import recall_score
-from voice_clips import write_rows, write_voices
 
 from feature_store.build import build
 from feature_store.datasets import open_corpus
@@ -26,13 +25,14 @@ from feature_store.features import resolve_feature
 from feature_store.recording_tables import encode_cells
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
-from orchestrator.model_card_make import make_card
-from orchestrator.model_package import CARD_PAGE, save_model
-from orchestrator.submission import submission, weighted
+from orchestrator.contest import submission, weighted
+from orchestrator.registry.card.build_card import make_card
+from orchestrator.registry.package import CARD_PAGE, save_model
 from search_spaces.overrides import merge
 from search_spaces.presets import load_preset
 from tests.conftest import Run
-from tests.tiny_sweep import TINY_CONFIG
+from tests.support.tiny_sweep import TINY_CONFIG
+from tests.support.voice_clips import write_rows, write_voices
 from workers.config import ExperimentConfig
 from workers.evaluation import evaluate
 from workers.fold import FoldRun, Site, run_fold
@@ -179,7 +179,7 @@ def test_what_is_wrong_with_the_list_is_told(
     assert code == 2 and "lacking.csv: has no column 'Smoking'" in told
     twice = changed("twice.csv", ID=rows[1]["ID"])
     code, _, told = run("predict", name, clips[0], "--table", twice)
-    assert code == 2 and "twice.csv:3: '" in told and "stands twice" in told
+    assert code == 2 and "twice.csv:3: '" in told and "appears twice" in told
     code, printed, told = run("predict", name, *clips, "--table", changed("smoke.csv", Smoking="7"), "--json")
     assert code == 1 and "smoke.csv:2: 'Smoking' is '7', which is no code of 0 to 3" in told
     assert ["error" in document for document in json.loads(printed)] == [True, False, False], "the rest is done"
@@ -221,7 +221,7 @@ def test_a_packed_model_takes_the_row_s_cells(
     rows = pd.DataFrame({"path": [str(audio)] * 2, "start": [0.0, 0.5], "end": [0.5, 1.0], "table": [cells, cells]})
     assert (model.predict(rows)["level"] == "cycle").sum() == 2
     rows.at[1, "table"] = {**cells, "Age": 20}
-    with pytest.raises(MlflowException, match="stands in several rows with another table"):
+    with pytest.raises(MlflowException, match="appears in several rows with another table"):
         model.predict(rows)
 
 

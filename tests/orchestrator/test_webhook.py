@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from feature_store.errors import UserError
-from orchestrator.events import Progress
-from orchestrator.webhook import Webhook
+from orchestrator.events import Event, TrialEnded, TrialFailed, WebhookLost
+from orchestrator.tracking.webhook import Webhook
 
 
 class Receiver(ThreadingHTTPServer):
@@ -42,16 +42,16 @@ def receiver() -> Iterator[Receiver]:
     server.server_close()
 
 
-def trial(number: int, value: float, state: str = "COMPLETE") -> Progress:
-    return Progress("trial", {"trial": number, "family": "mn", "state": state, "value": value, "params": {}})
+def trial(number: int, value: float, state: str = "COMPLETE") -> TrialEnded:
+    return TrialEnded(number, "mn", state, value, {})
 
 
 def test_a_new_best_a_failure_and_the_end_are_sent_in_order_and_nothing_else(receiver: Receiver) -> None:
-    seen: list[Progress] = []
+    seen: list[Event] = []
     hook = Webhook(seen.append, f"http://127.0.0.1:{receiver.server_port}/secret")
     receiver.answers = [200, 503, 503]  # the second piece of news is taken at its third attempt
     events = [trial(0, 50.0), trial(1, 40.0), trial(2, 60.0), trial(3, 70.0, "PRUNED")]
-    failed = Progress("trial_failed", {"trial": 4, "error": "out of memory", "config": {}})
+    failed = TrialFailed("study", 4, "mn", "out of memory", {})
     for event in (*events, failed):
         hook(event)
     hook.post("finished", "sweep done")
@@ -60,20 +60,20 @@ def test_a_new_best_a_failure_and_the_end_are_sent_in_order_and_nothing_else(rec
         ("best", 0), ("best", 2), ("failed", 4), ("finished", None)
     ]  # fmt: skip
     assert "60.00" in receiver.news[1]["text"]
-    told = [event for event in seen if event.kind == "webhook_lost"]
-    assert [event.facts for event in told] == [{"error": "HTTP 503"}], "an outage is told once, and never the URL"
-    assert [event for event in seen if event.kind != "webhook_lost"] == [*events, failed]
+    lost = [event for event in seen if isinstance(event, WebhookLost)]
+    assert lost == [WebhookLost("HTTP 503")], "an outage is reported once, and never the URL"
+    assert [event for event in seen if event not in lost] == [*events, failed]
 
 
 def test_news_that_is_refused_is_dropped(receiver: Receiver) -> None:
-    seen: list[Progress] = []
+    seen: list[Event] = []
     hook = Webhook(seen.append, f"http://127.0.0.1:{receiver.server_port}/secret")
     receiver.answers = [404]
     hook.post("finished", "one")
     hook.post("finished", "two")
     hook.close()
     assert [one["text"] for one in receiver.news] == ["lungtune: two"]
-    assert [event.facts["error"] for event in seen] == ["HTTP 404"]
+    assert seen == [WebhookLost("HTTP 404")]
 
 
 def test_only_a_url_of_the_web_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

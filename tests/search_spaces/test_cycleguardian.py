@@ -12,7 +12,7 @@ from torch import nn
 
 from feature_store.features import NAMED
 from feature_store.yaml_files import read_yaml
-from orchestrator.tracking import flatten
+from orchestrator.tracking.tracker import flatten
 from search_spaces.overrides import override
 from search_spaces.presets import FOLDER, load_preset, preset_description
 from search_spaces.schema import SearchSpace

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from feature_store.errors import UserError
-from orchestrator.tracking import flatten
+from orchestrator.tracking.tracker import flatten
 from search_spaces.presets import config_mapping, load_preset, preset_description, preset_names
 from search_spaces.schema import SearchSpace
 from workers.config import ExperimentConfig

@@ -6,7 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
-from search_spaces.reach import unreached
+from search_spaces.override_warnings import unreached
 from search_spaces.schema import SearchSpace
 from tests.conftest import Run
 

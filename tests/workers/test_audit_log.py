@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from feature_store.settings import Settings
-from orchestrator.sweep import site_of
 from tests.conftest import TINY_FEATURE
 from workers.audit_log import AuditLog
 from workers.config import ExperimentConfig
-from workers.fold import FoldRun, run_fold
+from workers.fold import FoldRun, Site, run_fold
 from workers.results import ResultStore
 
 
@@ -38,7 +37,7 @@ def test_T12_a_fold_run_is_trained_once_and_its_test_reads_are_on_record(setting
             "training": {"epochs": 2, "batch_size": 32},
         }
     )
-    site = site_of(settings)
+    site = Site.of(settings)
     first = run_fold(FoldRun(config, "official", 0, 0), site)
     assert run_fold(FoldRun(config, "official", 0, 0), site).hash == first.hash
     log = AuditLog.open(settings.results)
@@ -62,7 +61,7 @@ def test_a_result_that_cannot_be_published_is_kept_and_not_trained_again(
             "training": {"epochs": 1, "batch_size": 32},
         }
     )
-    run, site = FoldRun(config, "official", 0, 0), site_of(settings)
+    run, site = FoldRun(config, "official", 0, 0), Site.of(settings)
 
     def full(*_: object) -> bool:
         raise OSError(errno.ENOSPC, "No space left on device")

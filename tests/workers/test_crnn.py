@@ -10,11 +10,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from breathing_clips import write_clips
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchaudio.functional import phase_vocoder
-from voice_clips import write_voices
 
 from feature_store.build import build
 from feature_store.datasets import open_corpus
@@ -24,6 +22,8 @@ from feature_store.settings import Settings
 from feature_store.store import FeatureStore
 from search_spaces.presets import load_preset
 from tests.conftest import TINY_FEATURE
+from tests.support.breathing_clips import write_clips
+from tests.support.voice_clips import write_voices
 from workers.config import ExperimentConfig, OptimConfig
 from workers.fold import FoldRun, Site, run_fold
 from workers.inference import SoundModel, write_model

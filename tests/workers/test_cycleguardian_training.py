@@ -163,7 +163,7 @@ def test_a_trained_network_hears_the_last_seconds_of_a_cycle_of_a_raw_recording(
     [longer] = sound_model.predict(recording.audio, [(0.0, 3.0)]).cycles
     [last] = sound_model.predict(recording.audio, [(2.0, 3.0)]).cycles
     np.testing.assert_allclose(longer.probabilities, last.probabilities, atol=1e-5)
-    assert longer.note == "only its last 1 s are heard"
+    assert longer.note == "only its last 1 s are used"
 
 
 def test_the_feature_is_stored_with_its_three_maps_and_its_copy(store: FeatureStore, tmp_path: Path) -> None:

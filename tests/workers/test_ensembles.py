@@ -12,7 +12,7 @@ from scipy.special import softmax
 from sklearn.metrics import confusion_matrix
 
 from feature_store.errors import UserError
-from tests.ensemble_results import cycles_of, guesses, held_out_cycles, publish
+from tests.support.ensemble_results import cycles_of, guesses, held_out_cycles, publish
 from workers.ensembles import EnsembleStore, Settings, build_ensemble, stored
 from workers.ensembles.record import ensemble_hash
 from workers.evaluation import evaluate
@@ -233,7 +233,7 @@ def test_what_cannot_be_a_member(store: ResultStore) -> None:
     for members, told in (
         ([name], "two members or more"),
         ([name, name], f"given twice: {name[:12]}"),
-        ([name, again], "stands twice with this seed and fold"),
+        ([name, again], "appears twice with this seed and fold"),
         ([name, "f00d" * 10], "no result f00d"),
         ([name, publish(store, "a", fold=1)], "one member only"),
     ):

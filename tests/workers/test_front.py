@@ -14,7 +14,7 @@ from feature_store.errors import UserError
 from workers.config import ModelConfig
 from workers.models import SoundClassifier, build_model
 from workers.models.ast import AstClassifier
-from workers.models.front import FrontEnd
+from workers.models.front_end import FrontEnd
 
 SHAPE = (98, 64)
 

@@ -302,7 +302,7 @@ def test_silence_and_ten_milliseconds_have_finite_probabilities_and_a_note(
     mixed[2 * RATE :] = 0.1 * np.random.default_rng(0).normal(size=2 * RATE)
     half = model.predict(Waveform(mixed, RATE), [(0.0, 2.0), (2.0, 4.5), (0.0, 4.0)])
     assert [one.note for one in half.cycles] == [
-        "silence", "ends 0.5 s after the recording", "only its first 2 s are heard",
+        "silence", "ends 0.5 s after the recording", "only its first 2 s are used",
     ]  # fmt: skip
     assert half.note == ""
 
@@ -362,7 +362,7 @@ def test_E6_all_pieces_of_a_long_cycle_are_heard_and_put_together(
     winner = np.bincount(votes).argmax()
     assert vote[0].probabilities == pytest.approx(rows[votes == winner].mean(axis=0), abs=1e-6)
     agree = (votes == winner).sum()
-    notes = ["only its first 2 s are heard", "heard in 4 pieces", f"{agree} of its 4 pieces agree"]
+    notes = ["only its first 2 s are used", "used in 4 pieces", f"{agree} of its 4 pieces agree"]
     assert [found[0].note for found in (one, mean, vote)] == notes
     for found in (one, mean, vote):
         assert found[1].probabilities == pytest.approx(alone[4].probabilities, abs=1e-6) and found[1].note == ""
@@ -383,7 +383,7 @@ def test_E6_the_pieces_of_a_minute_are_in_memory_a_batch_at_a_time(
     model.model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
     noise = 0.1 * np.random.default_rng(0).normal(size=60 * 4_000).astype(np.float32)
     (found,) = model.predict(Waveform(noise, 4_000), [(0.0, 60.0)], pieces="mean").cycles
-    assert sizes == [16, 16, 16, 12] and found.note == "heard in 60 pieces"
+    assert sizes == [16, 16, 16, 12] and found.note == "used in 60 pieces"
 
 
 def test_no_cycle_at_all_is_told(packed: tuple[Path, ExperimentConfig, torch.nn.Module], recording: Path) -> None:

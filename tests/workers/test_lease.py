@@ -13,7 +13,7 @@ import pytest
 from feature_store.errors import UserError
 from feature_store.settings import Settings
 from feature_store.storage import LocalStorage
-from orchestrator.study import Study
+from orchestrator.studies.study import Study
 from tests.orchestrator.test_study import space
 from workers import lease as module
 from workers.lease import Holder, lease

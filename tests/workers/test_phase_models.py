@@ -14,7 +14,7 @@ from feature_store.errors import UserError
 from workers.config import ExperimentConfig, ModelConfig
 from workers.inputs import WithScalars, inputs_of
 from workers.models import build_model
-from workers.models.beside import TwoInputClassifier
+from workers.models.two_inputs import TwoInputClassifier
 
 SHAPE = (9, 63, 128)
 SIZES = {

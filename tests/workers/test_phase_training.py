@@ -18,7 +18,7 @@ from feature_store.features import NAMED
 from feature_store.store import FeatureStore
 from search_spaces.overrides import merge
 from search_spaces.presets import load_preset
-from tests.breathing_clips import write_clips
+from tests.support.breathing_clips import write_clips
 from tests.workers.test_training import curve, same, train
 from workers.checkpoint import CheckpointFolder
 from workers.config import ExperimentConfig, OptimConfig

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from feature_store.audio import cut_cycles, load_recording
 from feature_store.features import NAMED
-from tests.workers.pretrained_files import tiny_ast
+from tests.support.pretrained_files import tiny_ast
 from workers.config import AstConfig, CrnnConfig, MnConfig
 from workers.models import build_model
 from workers.models.mn import MobileNet

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from feature_store.errors import UserError
-from tests.workers.pretrained_files import deit_state, saved, tiny_ast
+from tests.support.pretrained_files import deit_state, saved, tiny_ast
 from workers.config import ModelConfig
 from workers.models import SoundClassifier, build_model, load_checkpoint
 

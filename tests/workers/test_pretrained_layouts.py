@@ -12,7 +12,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from tests.workers.pretrained_files import audioset_state, deit_state, saved, ssast_state, tiny_ast, tiny_ssast
+from tests.support.pretrained_files import audioset_state, deit_state, saved, ssast_state, tiny_ast, tiny_ssast
 from workers.config import CnnConfig, EfficientNetConfig, ModelConfig, ResNetConfig
 from workers.models import LoadReport, build_model
 from workers.models.pretrained import load_pretrained

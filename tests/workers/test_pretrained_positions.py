@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from feature_store.errors import UserError
-from tests.workers.pretrained_files import audioset_state, coordinates, deit_state, saved, ssast_state
+from tests.support.pretrained_files import audioset_state, coordinates, deit_state, saved, ssast_state
 from workers.config import AstConfig, SsastConfig
 from workers.models import LoadReport, build_model
 from workers.models.transformer_weights import patch_kernel, position_table

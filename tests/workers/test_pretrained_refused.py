@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from feature_store.errors import UserError
-from tests.workers.pretrained_files import deit_state, saved, tiny_ast
+from tests.support.pretrained_files import deit_state, saved, tiny_ast
 from workers.models.cnn import PannsCnn
 from workers.models.mn import MobileNet
 from workers.models.pretrained import load_pretrained

@@ -16,7 +16,6 @@ from safetensors.torch import load
 import workers.training as training
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
-from orchestrator.sweep import site_of
 from tests.conftest import TINY_FEATURE
 from tests.workers.test_training import config_with, train
 from workers.audit_log import AuditLog
@@ -24,7 +23,7 @@ from workers.checkpoint import CheckpointFolder
 from workers.config import ExperimentConfig
 from workers.data import FoldData, load_fold
 from workers.evaluation import evaluate
-from workers.fold import FoldRun, run_fold
+from workers.fold import FoldRun, Site, run_fold
 from workers.results import PREDICTIONS, WEIGHTS, ResultStore
 from workers.training import Trained, train_fold
 
@@ -177,7 +176,7 @@ def test_T12_the_log_has_one_reading_a_training_after_its_last_epoch_and_honest_
     }
     config = ExperimentConfig.parse(content)
     watched_config = config.model_copy(update={"training": config.training.model_copy(update={"watch_test": True})})
-    site, log, store = site_of(settings), AuditLog.open(settings.results), ResultStore.open(settings.results)
+    site, log, store = Site.of(settings), AuditLog.open(settings.results), ResultStore.open(settings.results)
     blind = run_fold(FoldRun(config, "official", 0, 0), site)
     watched = run_fold(FoldRun(watched_config, "official", 0, 0), site)
 

@@ -17,7 +17,7 @@ def test_E6_toy_case_two_pieces_outvote_a_sure_one() -> None:
     by_vote, said = put_together(rows, "vote")
     assert by_vote == pytest.approx([0.575, 0.425]) and said == "2 of its 3 pieces agree"
     by_mean, said = put_together(rows, "mean")
-    assert by_mean == pytest.approx([0.4, 0.6]) and said == "heard in 3 pieces"
+    assert by_mean == pytest.approx([0.4, 0.6]) and said == "used in 3 pieces"
 
 
 def test_E6_a_tie_goes_to_the_larger_mean_probability() -> None:

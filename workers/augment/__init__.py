@@ -40,7 +40,7 @@ def build_augment(config: AugmentConfig, shape: tuple[int, ...]) -> Augment:
 
 
 def augmented(x: Inputs, augment: Augment, generator: torch.Generator) -> Inputs:
-    """A batch with its maps augmented; what stands beside them stays."""
+    """A batch with its maps augmented; what is beside them stays."""
     if isinstance(x, WithScalars | WithShares):
         return x._replace(values=augment(x.values, generator))
     return augment(x, generator)

@@ -183,7 +183,7 @@ class ExperimentConfig(Part):
 
     @property
     def packed(self) -> bool:
-        """Whether the model is told where each cycle's padding begins."""
+        """Whether the model receives where each cycle's padding begins."""
         return bool(getattr(self.model, "packed", False))
 
     def own_frames(self, seconds: np.ndarray) -> np.ndarray:

@@ -177,7 +177,7 @@ def _check_folds(members: Sequence[Member]) -> None:
         of_fold = trainings.setdefault(key.fold, set())
         if (key.config_hash, key.seed) in of_fold:
             raise UserError(
-                "its config stands twice with this seed and fold, trained on other data or by another version",
+                "its config appears twice with this seed and fold, trained on other data or by another version",
                 where=f"member {member.name}",
                 hint="leave one of the two out",
             )
@@ -217,7 +217,7 @@ def _difference(mine: SidePredictions, other: SidePredictions) -> str:
     if a != b:
         return f"{len(a - b)} cycles only here, {len(b - a)} only there, first {min(a ^ b)}"
     if len(a) < len(mine.cycle_ids) or len(b) < len(other.cycle_ids):
-        return "a cycle stands in it more than once"
+        return "a cycle appears in it more than once"
     labels = dict(zip(other.cycle_ids.tolist(), other.labels.tolist(), strict=True))
     pairs = zip(mine.cycle_ids.tolist(), mine.labels.tolist(), strict=True)
     cycle, label = next((cycle, label) for cycle, label in pairs if labels[cycle] != label)

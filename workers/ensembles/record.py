@@ -94,7 +94,7 @@ class Overall(Record):
 
 
 class EnsembleResult(Record):
-    """One ensemble, as it stands in `ensemble.json`.
+    """One ensemble, as it is in `ensemble.json`.
 
     Attributes:
         data_hash: the members', or where they differ (several features) a hash over all of them.

@@ -22,17 +22,17 @@ from workers.config import (
 )
 from workers.models import cnn8, vgg, voice_cnn
 from workers.models.ast import AstBackbone, AstClassifier
-from workers.models.beside import OneLogit, TwoInputClassifier
 from workers.models.checkpoint import load_checkpoint
 from workers.models.classifier import SoundClassifier
 from workers.models.cnn import PannsCnn
 from workers.models.crnn import Crnn
 from workers.models.cycleguardian import CycleGuardian, GroupClassifier
-from workers.models.front import FrontEnd
+from workers.models.front_end import FrontEnd
 from workers.models.image import efficient_net, resnet
 from workers.models.load_report import LoadReport
 from workers.models.mn import MobileNet
 from workers.models.pretrained import load_pretrained
+from workers.models.two_inputs import OneLogit, TwoInputClassifier
 
 __all__ = ["LoadReport", "SoundClassifier", "build_model", "load_checkpoint"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from workers.inputs import WithShares
-from workers.models.front import FrontEnd
+from workers.models.front_end import FrontEnd
 
 if TYPE_CHECKING:
     from workers.models.load_report import LoadReport

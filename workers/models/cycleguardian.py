@@ -11,7 +11,7 @@ from feature_store.errors import UserError
 from workers.batch_norm import BatchNorm1d, BatchNorm2d
 from workers.models.classifier import SoundClassifier
 from workers.models.clustering import Clustered, DeepClustering
-from workers.models.front import FrontEnd
+from workers.models.front_end import FrontEnd
 
 HIDDEN, STATE, CODE = 1024, 768, 128  # widths of a group's encoding, its state, and the features
 SMALLEST = 11  # frames or bins of a group that the convolutions leave something of

@@ -1,9 +1,9 @@
 // Two entries beside each other: compare.html#<id>,<id>.
 (function () {
   "use strict";
-  var lungtune = window.lungtune, h = lungtune.h, statistics = lungtune.statistics;
+  var lungtune = window.lungtune, h = lungtune.h;
   var result = document.getElementById("result"), selects = [document.getElementById("a"), document.getElementById("b")];
-  var RESAMPLES = 10000, SEED = 20170, LISTED = 200, asked = 0;
+  var LISTED = 200, TAIL = 50 * (1 - 0.95), asked = 0;
 
   // --- choosing ---
 
@@ -59,7 +59,9 @@
       .then(function (loaded) {
         if (turn !== asked) return;
         var lacking = !loaded[0].predicted ? a : !loaded[1].predicted ? b : null;
-        if (lacking) say("The predictions of " + name(lacking) + " are not kept, so it cannot be compared.");
+        if (lacking) return say("The predictions of " + name(lacking) + " are not kept, so it cannot be compared.");
+        lacking = !loaded[0].resamples ? a : !loaded[1].resamples ? b : null;
+        if (lacking) say(name(lacking) + " is too far down its table: only the best entries carry what a comparison needs.");
         else draw(a, b, loaded[0], loaded[1], loaded[2]);
       }, function (error) { say(error.message + ". Build the board again."); })
       .finally(function () { result.removeAttribute("aria-busy"); });
@@ -74,8 +76,41 @@
 
   // --- what came out ---
 
+  function floats(text) {
+    var bytes = Uint8Array.from(atob(text), function (one) { return one.charCodeAt(0); });
+    var view = new DataView(bytes.buffer), values = [];
+    for (var at = 0; at < bytes.length; at += 4) values.push(view.getFloat32(at, true));
+    return values;
+  }
+
+  // Of sorted float32 values, between the two nearest: numpy's own steps, so that the digits are the board's.
+  function percentile(sorted, percent) {
+    var place = percent / 100 * (sorted.length - 1), below = Math.floor(place), share = place - below;
+    var low = sorted[below], high = sorted[Math.min(below + 1, sorted.length - 1)], step = Math.fround(high - low);
+    return share >= 0.5 ? high - step * (1 - share) : low + step * share;
+  }
+
+  // The board's paired interval (analysis/ranking.py): both entries' resamples are of the same draws of patients.
+  lungtune.paired = function (mean, one, two) {
+    var left = floats(one), right = floats(two), found = [];
+    for (var i = 0; i < left.length; i++) {
+      var difference = Math.fround(left[i] - right[i]);
+      if (isFinite(difference)) found.push(difference);
+    }
+    if (!found.length || 2 * found.length < left.length) return { mean: mean, low: null, high: null, resamples: left.length };
+    found.sort(function (x, y) { return x - y; });
+    return { mean: mean, low: percentile(found, TAIL), high: percentile(found, 100 - TAIL), resamples: left.length };
+  };
+
+  // Cells of [truth][predicted] from strings of base-36 class numbers.
+  function confusion(labels, predicted, classes) {
+    var cells = Array.from({ length: classes }, function () { return new Array(classes).fill(0); });
+    for (var i = 0; i < labels.length; i++) cells[parseInt(labels[i], 36)][parseInt(predicted[i], 36)]++;
+    return cells;
+  }
+
   function draw(a, b, one, two, cycles) {
-    var found = statistics.compare(one.hits, two.hits, RESAMPLES, SEED, a.table.metric);
+    var found = lungtune.paired(a.score - b.score, one.resamples, two.resamples);
     result.replaceChildren(
       verdict(found, a.table.name), numbers(a, b),
       h("section", { class: "pair" },
@@ -96,7 +131,7 @@
     return h("section", { class: "verdict card" },
       h("p", { class: "sentence" }, lungtune.sentence(found)),
       found.low === null ? null : scale(found),
-      h("p", { class: "quiet" }, name + " of A minus " + name + " of B, in brackets its 95 % interval: " + lungtune.count(RESAMPLES) +
+      h("p", { class: "quiet" }, name + " of A minus " + name + " of B, in brackets its 95 % interval: " + lungtune.count(found.resamples) +
         " times the same patients are drawn for both. Other patients could turn a difference whose interval holds 0."));
   }
 
@@ -170,7 +205,7 @@
   }
 
   function matrix(title, detail, classes) {
-    var found = statistics.confusion(detail.labels, detail.predicted, classes.length);
+    var found = confusion(detail.labels, detail.predicted, classes.length);
     return card(title,
       h("table", { class: "confusion" },
         h("thead", {}, h("tr", {}, h("th", { scope: "col" }, h("span", { class: "corner" }, "truth ↓ said →")),

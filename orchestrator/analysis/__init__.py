@@ -1,0 +1,1 @@
+"""Numbers computed from stored predictions: counts per patient, intervals, ranks, calibration, breakdowns."""

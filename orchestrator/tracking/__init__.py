@@ -1,0 +1,1 @@
+"""Reports of a running sweep to the outside: MLflow runs with their pictures, and a webhook."""
