@@ -5,6 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.stamp
 WORKERS ?= 3
+TEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 export OMP_NUM_THREADS ?= 1
 export RAY_USAGE_STATS_ENABLED ?= 0
 export NO_MKDOCS_2_WARNING ?= 1
@@ -36,11 +37,14 @@ services-stop:  ## end what `make services` started; data and secrets stay
 services-status:  ## which of the services can be used
 	@$(BIN)/python -m infra.services status
 
-test: $(STAMP)  ## the tests, but for those marked slow or gpu; WORKERS=0 runs them in one process
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder -m "not slow and not gpu"
+test: $(STAMP)  ## the tests, but for those marked long or gpu; WORKERS=0 runs them in one process
+	$(TEST) -m "not long and not gpu"
+
+test-fast: $(STAMP)  ## those that take less than a second and start nothing, for a change of one module
+	$(TEST) --durations=5 -m "not slow and not service and not browser and not long and not gpu"
 
 test-all: $(STAMP)  ## all tests that this machine can run
-	$(BIN)/python -m pytest
+	$(TEST)
 
 lint: $(STAMP)  ## ruff, mypy, deptry, the docs' links; shellcheck, hadolint and yamllint for infra
 	$(BIN)/ruff check .

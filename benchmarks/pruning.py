@@ -10,29 +10,31 @@ from __future__ import annotations
 
 import argparse
 import time
+from typing import Any
 
 import numpy as np
 
 from benchmarks.pruning_replay import Summary, compare, recorded_values, replay, summarize
-from orchestrator.pruning import Halving, History, Racing, Rule, RunningMean, Wilcoxon
+from orchestrator.pruning import History, Rule, build_rule
 from orchestrator.pruning.racing import spread_of
-from search_spaces.schema import Evaluation
+from search_spaces.schema import Evaluation, Search
 from workers.results import ResultStore
 
 FOLDS = 5
-RULES: dict[str, Rule | None] = {
-    "none": None,
-    "median, after 1 fold": RunningMean(),
-    "median, after 2 folds": RunningMean(after_folds=2),
-    "percentile 35": RunningMean(percentile=35),
-    "percentile 25": RunningMean(percentile=25),
-    "halving by 2": Halving(),
-    "halving by 3": Halving(reduction=3),
-    "wilcoxon p 0.1": Wilcoxon(),
-    "racing, share 0.5": Racing(share=0.5),
-    "racing, share 0.2": Racing(),
-    "racing, share 0.05": Racing(share=0.05),
+RULES: dict[str, dict[str, Any]] = {
+    "none": {"name": "none"},
+    "median, after 1 fold": {"name": "median", "after_folds": 1},
+    "median, after 2 folds": {"name": "median", "after_folds": 2},
+    "percentile 35": {"name": "percentile", "percentile": 35, "after_folds": 1},
+    "percentile 25": {"name": "percentile", "percentile": 25, "after_folds": 1},
+    "halving by 2": {"name": "halving", "after_folds": 1},
+    "halving by 3": {"name": "halving", "reduction": 3, "after_folds": 1},
+    "wilcoxon p 0.1": {"name": "wilcoxon", "after_folds": 1},
+    "racing, share 0.5": {"name": "racing", "share": 0.5, "after_folds": 1},
+    "racing, share 0.2": {"name": "racing", "after_folds": 1},
+    "racing, share 0.05": {"name": "racing", "share": 0.05, "after_folds": 1},
 }
+"""Rules as a search space names them."""
 NOISES = (1.0, 2.0, 4.0)  # Score points, beside config effects of 4 and fold effects of 6
 
 
@@ -53,7 +55,8 @@ def main() -> None:
     begun = time.perf_counter()
     print("| rule |", " | ".join([*(f"noise {noise:g}" for noise in NOISES), *columns]), "|")
     print("| --- |", " --- |" * (len(NOISES) + len(columns)))
-    for name, rule in RULES.items():
+    for name, pruner in RULES.items():
+        rule = build_rule(Search.model_validate({"pruner": pruner}).pruner)
         cells = [made_up(rule, noise, given.sweeps, given.trials) for noise in NOISES]
         cells += [
             compare(values, rule, sweeps=given.sweeps, trials=min(given.trials, len(values) * 2 // 3))

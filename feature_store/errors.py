@@ -59,9 +59,18 @@ def nearest(name: str, known: Iterable[str]) -> str:
     "did you mean 'alpha'? known: alpha, tau"
     """
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    close = closest(name, known)
     listing = "known: " + ", ".join(known)
-    return f"did you mean '{close[0]}'? {listing}" if close else listing
+    return f"did you mean '{close}'? {listing}" if close else listing
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The known word that is most like another one; None where none is.
+
+    >>> closest("alhpa", ["alpha", "tau"])
+    'alpha'
+    """
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.5)), None)
 
 
 def shortened(text: str, most: int = QUOTED) -> str:

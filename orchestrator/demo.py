@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from feature_store.build import BuildReport, build
+from feature_store.counted import counted
 from feature_store.datasets import open_corpus
 from feature_store.datasets.synthetic import synthesize
 from feature_store.features import resolve_feature
@@ -52,7 +53,7 @@ def run_demo(
     root = data
     if root is None:
         root = settings.home / f"synthetic-{PATIENTS}"
-        say(f"1/4 synthetic corpus of {PATIENTS} patients in ICBHI's format: {root}")
+        say(f"1/4 synthetic corpus of {counted(PATIENTS, 'patient')} in ICBHI's format: {root}")
         if not (root / "SYNTHETIC").exists():
             synthesize(root, patients=PATIENTS, recordings_per_patient=RECORDINGS, seed=SEED)
     else:

@@ -1,27 +1,25 @@
-"""Which fold runs make an ensemble, and where the ensemble stands beside its members and the single configs."""
+"""Which fold runs make an ensemble, and how the ensemble compares with its members and with single configs."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow.compute as pc
 
+from feature_store.counted import counted
 from feature_store.errors import UserError, nearest
 from orchestrator.analysis import bootstrap
 from orchestrator.analysis.bootstrap import PatientHits
-from orchestrator.analysis.groups import split_folds
+from orchestrator.analysis.groups import Cohort, grouped, groups_of, split_folds
 from orchestrator.analysis.labels import describe_model
-from orchestrator.analysis.predictions import Predictions, of_table, predictions_of
 from workers.ensembles import EnsembleMember, EnsembleResult, EnsembleStore
-from workers.results import FoldResult, ResultStore
+from workers.predictions import Predictions, of_table, predictions_of
+from workers.results import READERS, FoldResult, ResultStore
 
-READERS = 8
-T = TypeVar("T")
 Interval = tuple[float, float] | None
 
 
@@ -77,7 +75,7 @@ def best_results(
     have finished over all folds.
 
     Raises:
-        UserError: there are fewer than `top` such configs, or the split's name stands for several sets of cycles.
+        UserError: there are fewer than `top` such configs, or the split's name is that of several sets of cycles.
     """
     everything = _read(results)
     of_split = [r for r in everything if (r.data.dataset, r.data.task, r.key.split) == (dataset, task, split)]
@@ -86,33 +84,39 @@ def best_results(
         known = sorted({r.key.split for r in everything if (r.data.dataset, r.data.task) == (dataset, task)})
         hint = nearest(split, known) if known else "`lungtune train` and `lungtune sweep` make some"
         raise UserError("no finished fold run", where=where, hint=hint)
-    if len({_cohort(result) for result in of_split}) > 1:
+    cohorts = {Cohort.of(result) for result in of_split}
+    if len(cohorts) > 1:
         raise UserError(
             "the store has fold runs on several sets of cycles under this name",
             where=where,
             hint="name the results by their hashes",
         )
     newest = max(result.key.semantics for result in of_split)  # an older version's numbers are not this one's
-    configs = {
-        name: seeds
-        for name, seeds in _complete([r for r in of_split if r.key.semantics == newest], protocol).items()
-        if all(run.protocols[protocol].validation for runs in seeds.values() for run in runs)
-    }
-    seeds = _shared_seeds([frozenset(seeds) for seeds in configs.values()], top)
+    groups = [
+        group
+        for group in groups_of(cohorts.pop(), [r for r in of_split if r.key.semantics == newest], protocol)
+        if group.complete and all(run.protocols[protocol].validation for run in group.used)
+    ]
+    seeds = _shared_seeds([frozenset(group.complete) for group in groups], top)
     if seeds is None:
         raise UserError(
-            f"{len(configs)} configs are complete under protocol '{protocol}', and {top} are asked for",
+            f"{counted(len(groups), 'config is', 'configs are')} complete under protocol '{protocol}', "
+            f"and {top} are asked for",
             where=where,
             hint="ask for fewer with --top, or train further ones",
         )
-    candidates = [[run for seed in sorted(seeds) for run in of[seed]] for of in configs.values() if seeds <= set(of)]
+    candidates = [
+        [run for seed in sorted(seeds) for run in group.complete[seed]]
+        for group in groups
+        if seeds <= group.complete.keys()
+    ]
     candidates.sort(key=lambda runs: (-_held_out_score(runs, protocol), runs[0].key.config_hash))
     return [run for runs in candidates[:top] for run in runs]
 
 
 def standing(results: ResultStore, ensemble: EnsembleResult, resamples: int = bootstrap.RESAMPLES) -> Standing:
     """How far the ensemble's number can be trusted, and what it gains."""
-    by_training = _grouped(ensemble.members, lambda member: (member.config_hash, member.seed))
+    by_training = grouped(ensemble.members, lambda member: (member.config_hash, member.seed))
     folds = [fold.fold for fold in ensemble.folds]
     predictions = EnsembleStore(results.storage).predictions(ensemble.hash)
     own = [_hits(of_table(predictions.filter(pc.equal(predictions["fold"], fold))), ensemble) for fold in folds]
@@ -128,7 +132,7 @@ def standing(results: ResultStore, ensemble: EnsembleResult, resamples: int = bo
     ]
     trainings.sort(key=lambda training: (-training.weight, -training.validation_score, training.config_hash))
     whole = len(folds) == split_folds(ensemble.split)
-    others = [_score(seeds, ensemble) for seeds in _single_configs(results, ensemble)]
+    others = _single_configs(results, ensemble)
     return Standing(
         interval=bootstrap.interval(samples[0]),
         trainings=trainings,
@@ -158,43 +162,27 @@ def _training(
     )
 
 
-def _hits(said: Predictions, ensemble: EnsembleResult) -> PatientHits:
+def _hits(found: Predictions, ensemble: EnsembleResult) -> PatientHits:
     """Hits by patient of one fold's predictions."""
-    predicted = said.logits.argmax(axis=1)
-    return bootstrap.patient_hits(predicted, said.labels, said.patients, ensemble.metric, len(ensemble.classes))
+    predicted = found.logits.argmax(axis=1)
+    return bootstrap.patient_hits(predicted, found.labels, found.patients, ensemble.metric, len(ensemble.classes))
 
 
-# --- single configs ---
+def _single_configs(results: ResultStore, ensemble: EnsembleResult) -> list[float]:
+    """What the configs that are complete on the ensemble's data reach: mean over folds, then over seeds."""
+    everything, protocol, metric = _read(results), ensemble.protocol, ensemble.metric
+    cohort = next(Cohort.of(result) for result in everything if result.hash == ensemble.members[0].hash)
+    groups = groups_of(cohort, [result for result in everything if Cohort.of(result) == cohort], protocol)
+    return [
+        float(np.mean([[test.value(metric) for test in folds] for folds in group.tests()]))
+        for group in groups
+        if group.complete
+    ]
 
 
 def _read(results: ResultStore) -> list[FoldResult]:
     with ThreadPoolExecutor(READERS) as pool:
         return [result for result in pool.map(results.get, results.hashes()) if result is not None]
-
-
-def _cohort(result: FoldResult) -> tuple[Any, ...]:
-    """What two fold runs must share to be compared."""
-    key, data = result.key, result.data
-    extent = data.synthetic, data.recordings, data.recordings_listed
-    return data.dataset, data.task, key.split, key.split_hash, tuple(data.classes), *extent
-
-
-def _single_configs(results: ResultStore, ensemble: EnsembleResult) -> list[dict[int, list[FoldResult]]]:
-    """The configs that are complete on the ensemble's data: seed -> fold runs."""
-    e = ensemble
-    wanted = e.dataset, e.task, e.split, e.split_hash, tuple(e.classes), e.synthetic, e.recordings, e.recordings_listed
-    return list(_complete([r for r in _read(results) if _cohort(r) == wanted], e.protocol).values())
-
-
-def _complete(runs: Iterable[FoldResult], protocol: str) -> dict[Any, dict[int, list[FoldResult]]]:
-    """Config -> seed -> its fold runs in order, for the seeds that have every fold."""
-    found: dict[Any, dict[int, list[FoldResult]]] = {}
-    scored = [run for run in runs if protocol in run.protocols]
-    training = _grouped(scored, lambda r: (r.key.config_hash, r.key.data_hash, r.key.semantics, r.key.seed))
-    for (*config, seed), of_seed in training.items():
-        if len(of_seed) == split_folds(of_seed[0].key.split):
-            found.setdefault(tuple(config), {})[seed] = sorted(of_seed, key=lambda run: run.key.fold)
-    return found
 
 
 def _shared_seeds(of_configs: Sequence[frozenset[int]], top: int) -> frozenset[int] | None:
@@ -208,16 +196,3 @@ def _held_out_score(runs: Sequence[FoldResult], protocol: str) -> float:
     validation = [run.protocols[protocol].validation for run in runs]
     metric = runs[0].data.metric
     return float(np.mean([metrics.value(metric) for metrics in validation if metrics is not None]))
-
-
-def _score(seeds: dict[int, list[FoldResult]], ensemble: EnsembleResult) -> float:
-    """Mean over folds of the ensemble's metric on the test side, then over seeds, as on the leaderboard."""
-    protocol, metric = ensemble.protocol, ensemble.metric
-    return float(np.mean([[run.protocols[protocol].test.value(metric) for run in runs] for runs in seeds.values()]))
-
-
-def _grouped(things: Iterable[T], key: Callable[[T], Any]) -> dict[Any, list[T]]:
-    groups: dict[Any, list[T]] = {}
-    for thing in things:
-        groups.setdefault(key(thing), []).append(thing)
-    return groups

@@ -33,6 +33,15 @@ def nest(path: str, value: Any) -> dict[str, Any]:
     return value
 
 
+def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{a: {b: 1}}`` -> ``{a.b: 1}``: nested mappings as dotted keys, each after `prefix`."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        path = f"{prefix}{key}"
+        flat |= flatten(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
+    return flat
+
+
 def override(content: Any, overrides: Iterable[str]) -> Any:
     """Lay ``key.path=value`` settings over a mapping; values are read as YAML.
 

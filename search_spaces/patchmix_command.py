@@ -10,6 +10,7 @@ from feature_store.errors import UserError
 from search_spaces.command_line import Converted, valid
 from search_spaces.patchmix_flags import CONTRASTIVE, TABLE
 from search_spaces.patchmix_notes import notes
+from workers.models.published_weights import FILES
 
 DEVICES = ("Meditron", "LittC2SE", "Litt3200", "AKGC417L")
 TASKS = {
@@ -20,19 +21,14 @@ TASKS = {
 }
 WARM_EPOCHS = 10  # what --warm sets, whatever --warm_epochs says
 SENSITIVITY = 5  # percent that an epoch needs before it can be chosen
-IMAGENET = {
-    "ast": "deit_base_distilled_patch16_384-d0272ac0.pth",
-    "cnn6": "Cnn6_mAP=0.343.pth",  # AudioSet, under the flag that means ImageNet for the others
-    "resnet18": "resnet18-f37072fd.pth",
-    "resnet34": "resnet34-b627a593.pth",
-    "resnet50": "resnet50-0676ba61.pth",
-    "resnet101": "resnet101-63fe2227.pth",
-    "efficientnet_b0": "efficientnet_b0_rwightman-7f5810bc.pth",
-    "efficientnet_b1": "efficientnet_b1_rwightman-bac287d4.pth",
-    "efficientnet_b2": "efficientnet_b2_rwightman-c35c1473.pth",
+IMAGENET = {  # by our models' names
+    "ast": FILES["deit"],
+    "cnn6": FILES["cnn6"],  # AudioSet, under the flag that means ImageNet for the others
+    **{name: FILES[name] for name in ("resnet18", "resnet34", "resnet50", "resnet101")},
+    **{name: FILES[name] for name in ("efficientnet_b0", "efficientnet_b1", "efficientnet_b2")},
 }
-AUDIOSET = "audioset_10_10_0.4593.pth"
-SSAST = {"Patch": ("SSAST-Base-Patch-400.pth", (16, 16)), "Frame": ("SSAST-Base-Frame-400.pth", (128, 2))}
+AUDIOSET = FILES["ast-audioset"]
+SSAST = {"Patch": (FILES["ssast-patch"], (16, 16)), "Frame": (FILES["ssast-frame"], (128, 2))}
 
 
 def convert(command_line: str | Sequence[str]) -> Converted:

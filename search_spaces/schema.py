@@ -8,15 +8,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from feature_store.errors import UserError
+from feature_store.metrics import Metric
 from feature_store.typed_settings import Seed, TypedSettings
 from feature_store.yaml_files import read_yaml
 from search_spaces.overrides import merge, nest, override
 from search_spaces.parameters import Parameter
 from search_spaces.presets import over_preset
-from workers.config import ExperimentConfig, Metric, explain
+from search_spaces.pruners import USUAL_PRUNER, MedianPruner, NoPruning, Pruner
+from search_spaces.samplers import SAMPLERS, USUAL_SAMPLER, Sampler
+from workers.config import ExperimentConfig
+from workers.config.explain import explain
 
 if TYPE_CHECKING:
     import optuna
@@ -71,41 +75,40 @@ class Promotion(Section):
         return self
 
 
-class Pruner(Section):
-    """Stops a trial between folds; docs/pruning.md compares the rules."""
-
-    name: Literal["none", "median", "percentile", "halving", "wilcoxon", "racing"] = "median"
-    startup_trials: int = Field(default=4, ge=0, le=1_000_000, description="complete trials before anything is pruned")
-    after_folds: int = Field(default=2, ge=1, le=10_000, description="folds that every trial gets")
-    percentile: float = Field(default=50.0, gt=0, lt=100, description="percentile: the share that goes on")
-    reduction: float = Field(default=2.0, gt=1, le=16, description="halving: one in so many passes a rung")
-    p: float = Field(default=0.1, gt=0, lt=1, description="wilcoxon: level of the test against the best trial")
-    share: float = Field(
-        default=0.2, gt=0, lt=1, description="racing: of a new trial's chance to win, below which a trial stops"
-    )
-
-
 class Search(Section):
-    sampler: Literal["tpe", "gp", "cmaes", "qmc", "random"] = Field(
-        default="tpe", description="cmaes takes numbers only and draws choices at random; qmc is quasi-random"
+    sampler: Sampler = Field(
+        default=USUAL_SAMPLER, description="tpe, gp, cmaes, qmc or random; search_spaces/samplers.py"
     )
     seed: Seed = 0
     trials: int = Field(default=20, ge=1, le=1_000_000)
-    startup_trials: int = Field(default=8, ge=1, le=1_000_000, description="drawn at random before the sampler learns")
+    startup_trials: int = Field(
+        default=8, ge=1, le=1_000_000, description="drawn at random before a sampler learns; qmc and random never do"
+    )
     cost: Literal["train_seconds", "parameters", "peak_bytes"] | None = Field(
         default=None, description="to be small beside a high Score: the sweep then ends with a Pareto set"
     )
     warm_start: int = Field(
         default=0, ge=0, le=100, description="begin with the best trials of other studies that were scored alike"
     )
-    pruner: Pruner = Pruner()
+    pruner: Pruner = Field(default=USUAL_PRUNER, description="a rule's name and its settings")
+
+    @field_validator("sampler", mode="before")
+    @classmethod
+    def _sampler_by_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("pruner", mode="before")
+    @classmethod
+    def _usual_pruner(cls, value: Any) -> Any:
+        return {"name": USUAL_PRUNER.name, **value} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _sound(self) -> Search:
-        if self.cost is not None and self.pruner.name != "none":
-            raise ValueError("a trial with a cost beside its Score cannot be pruned: set pruner.name to none")
-        if self.cost is not None and self.sampler == "cmaes":
-            raise ValueError("cmaes takes one objective: use tpe, gp, qmc or random with a cost")
+        if self.cost is not None and not isinstance(self.pruner, NoPruning):
+            raise ValueError("a trial with a cost beside its Score cannot be pruned: set pruner to {name: none}")
+        if self.cost is not None and not self.sampler.takes_cost:
+            *others, last = [name for name, sampler in SAMPLERS.own.items() if sampler.takes_cost]
+            raise ValueError(f"{self.sampler.name} takes one objective: use {', '.join(others)} or {last} with a cost")
         return self
 
 
@@ -200,6 +203,8 @@ class SearchSpace(Section):
         left_out = {"name", "description", "promotion", "resources", "budget"}
         content = self.model_dump(mode="json", exclude=left_out, exclude_defaults=True)
         content["search"] = {key: value for key, value in content.get("search", {}).items() if key != "trials"}
+        if isinstance(self.search.pruner, MedianPruner) and "pruner" in content["search"]:
+            del content["search"]["pruner"]["name"]  # the usual rule's has never been part of the hash
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 

@@ -26,20 +26,23 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SEAWEEDFS = {"s3_server", "closed_server", "installed"}  # fixtures that start one
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by the marks, and pytest-xdist reads them
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The tests of one file run in one process, the longest files first.
+    """Mark what needs a browser or a service; the tests of one file run in one process, the longest files first.
 
     All files that start SeaweedFS run in one process: of two that start at the same time, one may answer for the other.
     """
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    of_seaweedfs = {item.path for item in items if SEAWEEDFS & set(getattr(item, "fixturenames", ()))}
     for item in items:
-        if item.get_closest_marker("xdist_group") is None:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")
+        elif item.path.parent.name == "integration":
+            item.add_marker("service")
+    items.sort(key=lambda item: item.path.parent.name != "integration")
+    if config.pluginmanager.hasplugin("xdist"):
+        of_seaweedfs = {item.path for item in items if SEAWEEDFS & set(getattr(item, "fixturenames", ()))}
+        for item in items:
             group = "seaweedfs" if item.path in of_seaweedfs else item.path.stem
             item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.path.parent.name != "integration")
 
 
 @pytest.fixture(scope="session")

@@ -48,6 +48,7 @@ TORCHLESS = (
     "workers.config",
     "workers.results",
     "workers.fold",
+    "workers.models.published_weights",
     "feature_store.store",
     "search_spaces.schema",
     "orchestrator.sweep.trial",
@@ -127,6 +128,7 @@ def test_there_is_something_to_look_at():
         assert any(relative(path).startswith(f"{layer}/") for path in MODULES), layer
 
 
+@pytest.mark.slow
 def test_imports_run_one_way():
     wrong = []
     for path in MODULES:
@@ -138,6 +140,7 @@ def test_imports_run_one_way():
     assert not wrong, "\n".join([f"imports run {' <- '.join(LAYERS)} only:", *wrong])
 
 
+@pytest.mark.slow
 def test_ray_mlflow_and_optuna_stay_above_the_workers():
     wrong = []
     for path in MODULES:
@@ -146,6 +149,42 @@ def test_ray_mlflow_and_optuna_stay_above_the_workers():
             if name.partition(".")[0] in ORCHESTRATION - allowed:
                 wrong.append(f"{relative(path)}:{line} imports {name}")
     assert not wrong, "\n".join(wrong)
+
+
+def foreign_private_names(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and name of every ``x._name`` of a module that the module does not define itself."""
+    tree = ast.parse(path.read_text())
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    own |= {node.attr for node in attributes if isinstance(node.ctx, ast.Store)}
+    own |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    for node in attributes:
+        if node.attr.startswith("_") and not node.attr.startswith("__") and node.attr not in own:
+            yield node.lineno, node.attr
+
+
+@pytest.mark.slow
+def test_optuna_is_used_by_its_public_interface():
+    """Of its modules, and of its objects: what else has a name with an underscore is the module's own."""
+    users = [path for path in MODULES if any(name.partition(".")[0] == "optuna" for _, name in imports(path))]
+    assert users
+    wrong = [f"{relative(path)}:{line} uses {name}" for path in users for line, name in foreign_private_names(path)]
+    wrong += [
+        f"{relative(path)}:{line} imports {name}"
+        for path in users
+        for line, name in imports(path)
+        if name.startswith("optuna.") and "._" in name
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_search_for_private_names_finds_one(tmp_path: Path):
+    module = tmp_path / "module.py"
+    module.write_text(
+        "class Kept:\n    _limit: int = 3\n\n    def _own(self):\n        self._made = self._limit\n"
+        "        return self._made, self._own, self.study._storage, self._file_path, self.__class__\n"
+    )
+    assert sorted(foreign_private_names(module)) == [(6, "_file_path"), (6, "_storage")]
 
 
 def imported_modules(path: Path) -> set[str]:
@@ -191,12 +230,14 @@ def test_the_search_for_circles_finds_one():
     assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
+@pytest.mark.slow
 def test_no_module_imports_itself_in_a_circle():
     """Imports inside functions count: such a circle works, and hides that two modules cannot be read alone."""
     found = circle({name: imported_modules(path) for name, path in NAMES.items()})
     assert not found, f"a circle: {' -> '.join(found)}"
 
 
+@pytest.mark.slow
 def test_packages_of_the_orchestrator_import_one_way():
     """In the order of `PACKAGES`: each imports only those before it."""
     places = {name: place for place, row in enumerate(PACKAGES) for name in row}
@@ -218,6 +259,7 @@ def test_packages_are_small_enough_to_look_through():
     assert set(large) <= MANY_MODULES, large
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", RAYLESS)
 def test_imports_without_ray_mlflow_and_optuna(module: str):
     ended = run_python(f"{BLOCKED}import {module}")
@@ -230,6 +272,7 @@ def test_the_blocker_blocks():
     assert "is not installed on this machine" in ended.stderr
 
 
+@pytest.mark.slow
 def test_builds_and_trains_without_ray_mlflow_and_optuna(synthetic_corpus: Path, tmp_path: Path):
     import json
 
@@ -242,6 +285,7 @@ def test_builds_and_trains_without_ray_mlflow_and_optuna(synthetic_corpus: Path,
     assert int(tested) > 0
 
 
+@pytest.mark.slow
 def test_driver_and_trial_processes_import_no_torch():
     lines = ["import importlib, sys"]
     for module in TORCHLESS:

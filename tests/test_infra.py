@@ -132,6 +132,7 @@ def test_secrets_are_recognised(line: str):
     assert SECRET.search(line)
 
 
+@pytest.mark.slow
 def test_secrets_are_drawn_once_and_for_the_owner_alone(tmp_path: Path):
     shutil.copy(INFRA / "make-secrets.sh", tmp_path)
     first = run(str(tmp_path / "make-secrets.sh"))
@@ -199,6 +200,7 @@ def test_compose_databases_are_created():
     assert len(used) == 2  # MLflow and Optuna would fight over one
 
 
+@pytest.mark.slow
 def test_seaweedfs_starts_as_compose_says_and_gets_its_bucket(tmp_path: Path):
     """The server, the keys and the bucket of compose.yaml, on this machine: only names and ports differ."""
     program = weed()

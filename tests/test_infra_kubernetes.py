@@ -88,6 +88,7 @@ def test_the_cluster_grows_over_spot_machines_and_keeps_a_gpu():
     assert set(label) - {item["key"] for item in groups["gpu"]["template"]["spec"].get("tolerations", [])}
 
 
+@pytest.mark.slow
 def test_kubernetes_authenticates_every_ray_process():
     cluster = load("kuberay/raycluster.yaml")["spec"]
     assert cluster["authOptions"] == {"mode": "token", "secretName": "lungtune-ray"}

@@ -24,6 +24,7 @@ def test_scripts_are_sound(path: Path):
     assert "set -euo pipefail" in path.read_text()
 
 
+@pytest.mark.slow
 def test_linters_find_nothing():
     checks = [
         [program("shellcheck"), *map(str, SCRIPTS), str(ROOT / ".ci" / "run")],
@@ -36,6 +37,7 @@ def test_linters_find_nothing():
         assert ended.returncode == 0, f"{Path(command[0]).name}: {ended.stdout}{ended.stderr}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tool", "arguments", "name", "wrong", "said"),
     [

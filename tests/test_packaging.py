@@ -72,6 +72,7 @@ def test_lock_pins_what_is_asked_for(requirement: Requirement):
     assert requirement.specifier.contains(version, prereleases=True), f"{name}=={version} is not in {requirement}"
 
 
+@pytest.mark.slow
 def test_lock_is_whole():
     """Everything that the locked packages themselves need on this machine is locked too."""
     from importlib import metadata
@@ -119,6 +120,7 @@ def test_make_help_lists_every_target():
     assert listed == makefile_targets()
 
 
+@pytest.mark.slow
 def test_commands_in_the_readme_exist():
     """Every `lungtune ...` of the documents is a command, with the options that are shown."""
     from typer.main import get_command
@@ -155,6 +157,7 @@ def test_settings_in_the_readme_are_all_settings():
     assert named == KEYS
 
 
+@pytest.mark.slow
 def test_no_file_names_this_machine_or_a_registry():
     found = []
     for path in tracked():

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workers.config import AverageConfig
+from workers.config.training import AverageConfig
 
 
 class Averaging:

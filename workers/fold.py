@@ -227,7 +227,7 @@ def _train(
         protocols=_protocols(trained, data),
         epochs=trained.epochs,
         data=data.summary,
-        model={"parameters": trained.parameters, "pretrained": trained.pretrained},
+        model={"parameters": trained.parameters, "pretrained": trained.pretrained, **_packages(run.config)},
         provenance=Provenance(
             **provenance.versions(),
             git_commit=site.git_commit,
@@ -262,6 +262,11 @@ def device_bytes(device: Any) -> int:
     import torch
 
     return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
+
+
+def _packages(config: ExperimentConfig) -> dict[str, Any]:
+    """The record of other packages that the config's parts are from, if any: their versions are in the key's hash."""
+    return {"packages": config.packages} if config.packages else {}
 
 
 def _protocols(trained: Trained, data: FoldData) -> dict[str, ProtocolResult]:

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from feature_store.audio import condition, cut_cycle_pieces, cut_cycles
+from feature_store.counted import counted
 from feature_store.errors import UserError
 from workers.config import ExperimentConfig
+from workers.results import WEIGHTS
 from workers.sound import MOST_WINDOWS, Limits, Sound, read_sound
 from workers.voting import Pieces, put_together
 
-CONFIG, WEIGHTS = "model_config.json", "model.safetensors"
+CONFIG = "model_config.json"
 BATCH = 16  # cycles, or pieces of them, that are in memory as tensors at once
 USUAL_RATE = 4_000  # Hz; lung sounds reach up to 2 kHz
 SILENCE = 1e-4  # largest sample of what counts as silence: 80 dB below full scale
@@ -140,7 +142,7 @@ class SoundModel:
         if cycles is None:
             spans, pieces = self.windows(seconds, window, hop, limits.windows), None
             limits.take("windows", len(spans), name)
-            notes.insert(0, f"no cycles given: cut into {len(spans)} window{'s' if len(spans) > 1 else ''}")
+            notes.insert(0, f"no cycles given: cut into {counted(len(spans), 'window')}")
         else:
             spans = _checked(cycles, seconds, name)
         predicted: list[Prediction] = []

@@ -11,7 +11,7 @@ import hashlib
 from pathlib import Path
 
 VERSION = 3
-DIGEST = "883709e665fe5366"
+DIGEST = "c85f5e669a985989"
 
 MODULES = (
     "augment/*.py",

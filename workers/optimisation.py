@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from workers.config import OptimConfig
+from workers.config.training import OptimConfig
 
 COSINE_DECAYS = 3  # the cosine ends at lr * decay_rate^3
 WARMUP_START = 0.1  # the warm-up begins at lr / 10

@@ -17,7 +17,7 @@ from workers.evaluation import Metrics, evaluate, evaluate_by
 from workers.results import WEIGHTS, FoldResult
 
 if TYPE_CHECKING:
-    from workers.models import LoadReport
+    from workers.models.load_report import LoadReport
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ def rescore(
     import torch
 
     from workers.device import Rows, autocast
-    from workers.models import build_model, load_checkpoint
+    from workers.models import build_model
+    from workers.models.checkpoint import load_checkpoint
 
     table = store.split(config.dataset, split, task=config.task)
     data = load_fold(store, config, table, fold, seed, cache)

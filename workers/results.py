@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 RESULT, PREDICTIONS, WEIGHTS, LOG = "result.json", "predictions.parquet", "model.safetensors", "log.jsonl"
+HONEST = ("validation", "last")
+"""Ways to choose the epoch in which the test side has no part."""
+PROTOCOLS = (*HONEST, "test_best")
+READERS = 8
+"""Results that are read at once: one by one, a network would take its time."""
 
 
 class Record(BaseModel):
@@ -205,18 +210,14 @@ class ResultStore:
             if result is not None:
                 yield result
 
-    def predictions(self, result_hash: str, side: str = "test") -> pa.Table:
+    def predictions(self, result_hash: str, side: str | None = "test") -> pa.Table:
         """Logits per cycle: cycle_id, patient, device, label, side, protocol, logits.
 
         Args:
             result_hash: a finished result.
-            side: ``test``, or ``validation`` for the held-out patients of the training side.
+            side: ``test``, or ``validation`` for the held-out patients of the training side; None for both.
         """
-        import pyarrow.compute as pc
-        import pyarrow.parquet as pq
-
-        table = pq.read_table(io.BytesIO(self.read(result_hash, PREDICTIONS)))
-        return table.filter(pc.equal(table["side"], side))
+        return table_of_side(self.read(result_hash, PREDICTIONS), side)
 
     def read(self, result_hash: str, name: str) -> bytes:
         """A file of a finished result.
@@ -278,3 +279,12 @@ def _write_through(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def table_of_side(content: bytes, side: str | None) -> pa.Table:
+    """The rows of a file of predictions that are of one side, ``test`` or ``validation``; None for all rows."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(io.BytesIO(content))
+    return table if side is None else table.filter(pc.equal(table["side"], side))

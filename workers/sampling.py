@@ -8,7 +8,7 @@ from torch import Tensor
 
 from workers.augment.concatenate import Joined, plan_pairs
 from workers.augment.splice import Spliced, plan_splices
-from workers.config import TrainingConfig
+from workers.config.training import TrainingConfig
 from workers.data import FoldData
 
 

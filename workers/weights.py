@@ -7,7 +7,8 @@ import hashlib
 from pathlib import Path
 
 from feature_store.errors import UserError
-from workers.config import ExperimentConfig, Pretrained
+from workers.config import ExperimentConfig
+from workers.config.models import Pretrained
 
 
 def local_weights(pretrained: Pretrained | None, folder: Path) -> Path | None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from feature_store.datasets.base import Corpus, Cycle, Problem, Recording
 from feature_store.datasets.contract import check_class, check_corpus
+from feature_store.entry_points import cannot_import, entry_point, load_class, offered, place_of
 from feature_store.errors import UserError, nearest
 
 ENTRY_POINTS = "lungtune.corpora"
@@ -40,7 +40,7 @@ def corpora_in(package: str, path: list[str]) -> tuple[dict[str, type[Corpus]], 
         try:
             members = inspect.getmembers(importlib.import_module(f"{package}.{module.name}"), inspect.isclass)
         except (Exception, SystemExit) as error:  # whatever its code does while it is imported
-            broken.append(_cannot_import(where, error))
+            broken.append(cannot_import(where, error))
             continue
         for _, item in members:
             if not issubclass(item, Corpus) or inspect.isabstract(item):
@@ -61,7 +61,7 @@ CORPORA, _BROKEN = corpora_in(__name__, list(__path__))
 def broken_adapters() -> list[UserError]:
     """What is wrong with adapters that cannot be used, of this package and of installed ones, which this imports."""
     broken = list(_BROKEN)
-    for name in _installed():
+    for name in offered(ENTRY_POINTS):
         try:
             _installed_corpus(name)
         except UserError as error:
@@ -100,25 +100,15 @@ def corpus_class(name: str) -> type[Corpus]:
     return CORPORA.get(name) or _installed_corpus(name)
 
 
-def _installed() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
-
-
 def _installed_corpus(name: str) -> type[Corpus]:
     """A corpus that another installed package brings."""
-    installed = _installed()
-    if name not in installed:
-        hint = nearest(name, {*CORPORA, *installed})
+    entry = entry_point(ENTRY_POINTS, name)
+    if entry is None:
+        hint = nearest(name, {*CORPORA, *offered(ENTRY_POINTS)})
         if _BROKEN:
             hint += f"; cannot be used: {'; '.join(str(error) for error in _BROKEN)}"
         raise UserError(f"unknown dataset '{name}'", hint=hint)
-    where = f"entry point {name} = {installed[name].value}"
-    try:
-        corpus = installed[name].load()
-    except (Exception, SystemExit) as error:  # whatever its code does while it is imported
-        raise _cannot_import(where, error) from error
-    if not (inspect.isclass(corpus) and issubclass(corpus, Corpus)):
-        raise UserError("is not a subclass of feature_store.datasets.Corpus", where=where)
+    where, corpus = place_of(entry), load_class(entry, Corpus)  # type: ignore[type-abstract]
     if inspect.isabstract(corpus):
         lacking = ", ".join(sorted(corpus.__abstractmethods__))
         raise UserError(f"lacks {lacking}, which a Corpus must have", where=where, hint="fix the adapter")
@@ -127,8 +117,3 @@ def _installed_corpus(name: str) -> type[Corpus]:
         hint = "give both the same name: it is the folder in the store"
         raise UserError(f"the corpus calls itself '{corpus.name}'", where=where, hint=hint)
     return corpus
-
-
-def _cannot_import(where: str, error: BaseException) -> UserError:
-    what = f"cannot be loaded: {type(error).__name__}: {error}"
-    return UserError(what, where=where, hint="fix or uninstall it; nothing else needs it")

@@ -1,4 +1,7 @@
-"""Sustained vowels of the AI CUP 2023 contest of pathological voices, each with a row of a medical table (SEEDS 4)."""
+"""Sustained vowels of the AI CUP 2023 contest of pathological voices, each with a row of a medical table.
+
+Specified in docs/specification.md, 4.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The medical table of the AI CUP 2023 voice contest: its columns, its code book, and 44 numbers of a row (SEEDS 4.1).
+"""The medical table of the AI CUP 2023 voice contest: its columns, its code book, and 44 numbers of a row.
+
+Specified in docs/specification.md, 4.1.
 
 The categories are those of the code book, fixed before any list is read: every list gives the same 44 columns in the
 same order, whatever stands in it. One column a category that happens to occur, as in the source system, would not.

@@ -1,4 +1,4 @@
-"""One-second clips of a single breathing phase, inhaling or exhaling: the contest of SEEDS section 5.
+"""One-second clips of a single breathing phase, inhaling or exhaling: the contest of docs/specification.md, section 5.
 
 A clip is a part of a longer recording, and its name says of which: what several clips share but for the last number.
 Nobody says which recordings are of one patient, so the recording stands in for the patient wherever cycles are grouped.

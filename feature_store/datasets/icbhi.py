@@ -12,6 +12,7 @@ from typing import ClassVar, TypeVar
 
 import pyarrow as pa
 
+from feature_store.counted import counted
 from feature_store.datasets import icbhi_format as formats
 from feature_store.datasets.audio_header import read_header
 from feature_store.datasets.base import SYNTHETIC_MARK, Corpus, Cycle, Event, Problem, Recording, SideCounts, SideKey
@@ -270,7 +271,7 @@ class IcbhiCorpus(Corpus):
         ):
             absent = [patient for patient in patients if patient not in known]
             if known and absent:
-                who = "1 patient is" if len(absent) == 1 else f"{len(absent)} patients are"
+                who = counted(len(absent), "patient is", "patients are")
                 what = f"{who} not in the list: {_some(absent)}; {effect}"
                 hint = "add a line for each"
                 self.problems.append(Problem("warning", str(self._folder.lists[kind]), what, hint))

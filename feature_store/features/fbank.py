@@ -14,9 +14,9 @@ from feature_store.features.spec import Spec
 class FbankSpec(Spec):
     """Log-mel filter bank as Kaldi computes it: ``(frames, n_mels)``.
 
-    The defaults are those of Patch-Mix CL (SEEDS 2.2): 25 ms Hanning window every 10 ms, DC removed per frame,
-    pre-emphasis 0.97, power spectrum, no dither, no energy, edges snipped; then ``(x - mean) / (2 std)`` with
-    AudioSet's statistics (Gong et al., 2021). Within 1e-5 of `torchaudio.compliance.kaldi.fbank` in float32.
+    The defaults are those of Patch-Mix CL (docs/specification.md, 2.2): 25 ms Hanning window every 10 ms, DC removed
+    per frame, pre-emphasis 0.97, power spectrum, no dither, no energy, edges snipped; then ``(x - mean) / (2 std)``
+    with AudioSet's statistics (Gong et al., 2021). Within 1e-5 of `torchaudio.compliance.kaldi.fbank` in float32.
     Stored as float16, values of real cycles (all within +-2) are off by up to 0.0005, half of float16's step there.
     """
 

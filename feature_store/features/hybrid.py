@@ -22,7 +22,7 @@ STEADY_DB = 1e-3  # a bin whose level varies by less says nothing
 
 
 class HybridSpec(Spec):
-    """Three spectrograms in decibels, ``(3, frames, bins)``: constant-Q, gammatone, mel (SEEDS 3.2 has time last).
+    """Three spectrograms in decibels, ``(3, frames, bins)``: constant-Q, gammatone, mel (docs/specification.md, 3.2).
 
     At its defaults 3 x 688 x 84 values of the last eight seconds at 22 kHz, a shorter cycle followed by itself, without
     fades. All have a hop of 256 and frames centred at its multiples, the signal mirrored at its ends.

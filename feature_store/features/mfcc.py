@@ -1,4 +1,7 @@
-"""Cepstral coefficients of a sustained vowel, each frame standardised: what the voice classifier is fed (SEEDS 4.1)."""
+"""Cepstral coefficients of a sustained vowel, each frame standardised: what the voice classifier is fed.
+
+Specified in docs/specification.md, 4.1.
+"""
 
 from __future__ import annotations
 

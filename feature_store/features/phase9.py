@@ -16,7 +16,9 @@ CHANNELS = ("chroma", "gammatone", "lpc", "mel", "mel_delta", "mel_delta2", "mfc
 
 
 class Phase9Spec(Spec):
-    """``(9, frames, 128)``: maps of a clip over each other, and 36 scalars beside them (SEEDS 5.2 and 5.3).
+    """``(9, frames, 128)``: maps of a clip over each other, and 36 scalars beside them.
+
+    Specified in docs/specification.md, 5.2 and 5.3.
 
     The maps stand in the order of their names. Each is standardised, as a whole or by row, before it is padded with
     its least value or cut to 128 rows. The source system's code has linear prediction (`lpc`) where its description

@@ -1,4 +1,7 @@
-"""The maps of the breathing-phase classifier, each ``[rows, frames]`` before it is fitted to 128 rows (SEEDS 5.2)."""
+"""The maps of the breathing-phase classifier, each ``[rows, frames]`` before it is fitted to 128 rows.
+
+Specified in docs/specification.md, 5.2.
+"""
 
 from __future__ import annotations
 

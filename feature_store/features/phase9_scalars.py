@@ -1,4 +1,4 @@
-"""The 36 scalars of the breathing-phase classifier, in its order (SEEDS 5.3)."""
+"""The 36 scalars of the breathing-phase classifier, in its order (docs/specification.md, 5.3)."""
 
 from __future__ import annotations
 

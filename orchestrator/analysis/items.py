@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from orchestrator.analysis.bootstrap import mean_and_sd
+
+E = TypeVar("E", bound="Estimate")
 
 
 class Item(BaseModel):
@@ -20,6 +25,12 @@ class Estimate(Item):
     sd: float | None = Field(default=None, description="standard deviation over seeds; null for one seed")
     low: float | None = Field(default=None, description="2.5 % of a bootstrap over patients")
     high: float | None = Field(default=None, description="97.5 % of a bootstrap over patients")
+
+    @classmethod
+    def of(cls: type[E], values: Sequence[float]) -> E:
+        """Mean and sample standard deviation of one value per seed; without an interval."""
+        mean, sd = mean_and_sd(values)
+        return cls(mean=mean, sd=sd)
 
 
 class Model(Item):

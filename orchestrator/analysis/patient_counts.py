@@ -12,8 +12,8 @@ import numpy as np
 from feature_store.metrics import Metric
 from orchestrator.analysis.bootstrap import PatientHits, patient_hits
 from orchestrator.analysis.calibration import BINS, reliability_sums
-from orchestrator.analysis.predictions import Predictions
 from workers.evaluation import softmax
+from workers.predictions import Predictions
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from feature_store import icbhi_download
 from feature_store.audit import AuditReport, ProblemRow, audit
+from feature_store.counted import counted
 from feature_store.datasets import CORPORA, broken_adapters, open_corpus
 from feature_store.errors import UserError, nearest
 from feature_store.splits import COMPAT
@@ -121,10 +122,10 @@ def synthesize(
     """
     from feature_store.datasets.synthetic import synthesize as write
 
-    with err.status(f"synthesising {patients * recordings} recordings"):
+    with err.status(f"synthesising {counted(patients * recordings, 'recording')}"):
         write(dest, patients=patients, recordings_per_patient=recordings, seed=seed)
     report = audit(open_corpus("icbhi", dest))
-    out.print(f"{report.recordings} recordings, {report.cycles} cycles of {_patients(report.patients)} in {dest}")
+    out.print(f"{counted(report.recordings, 'recording')}, {_cycles(report)} in {dest}")
     out.print(f"Next: lungtune data check --root {dest}", highlight=False)
 
 
@@ -136,8 +137,7 @@ def _print_download(found: icbhi_download.Download) -> None:
     for row in found.corrected:
         out.print(f"A row of the split now names the recording as its file does: {row}", highlight=False)
     report = found.audit
-    count = f"{report.completeness} recordings, {report.cycles:,} cycles of {_patients(report.patients)}"
-    out.print(f"\n{count}", highlight=False)
+    out.print(f"\n{_recordings(report)}, {_cycles(report)}", highlight=False)
     _print_problems(report, all_problems=False)
     if found.archives:
         out.print(f"Unpacked, no longer needed: {', '.join(found.archives)}", highlight=False, soft_wrap=True)
@@ -148,10 +148,7 @@ def _print(report: AuditReport, task: str, all_problems: bool) -> None:
     mark = "  [yellow]SYNTHETIC[/yellow]" if report.synthetic else ""
     out.print(f"[bold]{report.dataset}[/bold]  {report.root}{mark}", highlight=False)
     audio = "" if report.audio else ", annotations only (no audio)"
-    out.print(
-        f"{report.completeness} recordings; {report.cycles:,} cycles of {_patients(report.patients)}{audio}",
-        highlight=False,
-    )
+    out.print(f"{_recordings(report)}; {_cycles(report)}{audio}", highlight=False)
     if report.stands_in:
         out.print(f"The corpus names no patients: {report.stands_in} stands in for one.", highlight=False)
     out.print()
@@ -228,17 +225,18 @@ def _print_leakage(report: AuditReport, everyone: bool) -> None:
         tested = {(side.split, side.fold): side.cycles for side in report.sides if side.side == "test"}
         for overlap in leaking:
             all_tested, shared = tested[overlap.split, overlap.fold], sum(row.test_cycles for row in overlap.patients)
-            count = f"{overlap.split}, fold {overlap.fold}: {_patients(len(overlap.patients))} on both sides"
-            of_all = f"{shared:,} of {all_tested:,} tested cycles are theirs ({shared / all_tested:.1%})"
-            out.print(f"{count}; {of_all}.", highlight=False)
+            count = f"{overlap.split}, fold {overlap.fold}: {counted(len(overlap.patients), 'patient')} on both sides"
+            of_all = counted(all_tested, "tested cycle is", "tested cycles are")
+            out.print(f"{count}; {shared:,} of {of_all} theirs ({shared / all_tested:.1%}).", highlight=False)
         if not everyone and any(len(overlap.patients) > SHOWN for overlap in leaking):
             out.print(f"Only {SHOWN} of a fold are shown (--all lists them).")
         out.print()
         for overlap in leaking:
             if twice := overlap.recordings_on_both_sides:
                 never = ": its Scores are never ranked" if overlap.split.startswith(COMPAT) else ""
-                what = f"{twice} recordings are trained and tested on in {overlap.split}{never}."
-                out.print(f"[yellow]{what}[/yellow]\n", highlight=False)
+                what = counted(twice, "recording is", "recordings are")
+                where = f"{overlap.split}{never}"
+                out.print(f"[yellow]{what} trained and tested on in {where}.[/yellow]\n", highlight=False)
     if clean:
         out.print(f"No patient is on both sides of {', '.join(clean)}.\n", highlight=False)
 
@@ -253,17 +251,19 @@ def _print_shared_sounds(report: AuditReport) -> None:
             "with two labels": sum(sound.labels_differ for sound in sounds),
         }
         told = ", ".join(f"{count} {what}" for what, count in counts.items())
-        out.print(f"[yellow]{len(sounds)} sounds have {names} names: {told}.[/yellow]\n", highlight=False)
+        known = counted(len(sounds), "sound has", "sounds have")
+        out.print(f"[yellow]{known} {counted(names, 'name')}: {told}.[/yellow]\n", highlight=False)
 
 
 def _print_published(report: AuditReport) -> None:
     agreeing = sum(row.agrees for row in report.published)
     if report.published and agreeing == len(report.published):
-        out.print(f"[green]All {agreeing} published counts are reproduced.[/green]\n")
+        reproduced = counted(agreeing, "published count is", "published counts are")
+        out.print(f"[green]All {reproduced} reproduced.[/green]\n")
     elif report.published:
-        out.print(
-            f"[red]{len(report.published) - agreeing} of {len(report.published)} published counts differ.[/red]\n"
-        )
+        differing = len(report.published) - agreeing
+        of_all = counted(len(report.published), "published count differs", "published counts differ")
+        out.print(f"[red]{differing} of {of_all}.[/red]\n")
 
 
 def _print_problems(report: AuditReport, all_problems: bool) -> None:
@@ -273,7 +273,7 @@ def _print_problems(report: AuditReport, all_problems: bool) -> None:
     for severity, colour in (("error", "red"), ("warning", "yellow")):
         rows = [problem for problem in report.problems if problem.severity == severity]
         if rows:
-            out.print(f"[{colour} bold]{len(rows)} {severity}{'s' if len(rows) > 1 else ''}[/{colour} bold]")
+            out.print(f"[{colour} bold]{counted(len(rows), severity)}[/{colour} bold]")
         for problem in rows if all_problems else rows[:SHOWN]:
             _print_problem(problem, report.root)
         if len(rows) > SHOWN and not all_problems:
@@ -289,8 +289,13 @@ def _print_problem(problem: ProblemRow, root: str) -> None:
         out.print(f"      {problem.hint}", style="dim", highlight=False, markup=False, soft_wrap=True)
 
 
-def _patients(count: int) -> str:
-    return "1 patient" if count == 1 else f"{count:,} patients"
+def _recordings(report: AuditReport) -> str:
+    in_all = report.recordings if report.complete else report.recordings_listed
+    return f"{report.completeness.rpartition(' ')[0]} {counted(in_all, 'recording')}"
+
+
+def _cycles(report: AuditReport) -> str:
+    return f"{counted(report.cycles, 'cycle')} of {counted(report.patients, 'patient')}"
 
 
 def _table(*words: str, numbers: list[str]) -> Table:

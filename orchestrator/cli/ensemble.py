@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from feature_store.counted import counted
 from orchestrator.cli.console import err, out, print_json
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _show(made: EnsembleResult, stands: Standing) -> None:
 
     from feature_store.metrics import LABELS
 
-    over = "" if len(made.folds) == 1 else f", mean over {len(made.folds)} folds"
+    over = "" if len(made.folds) == 1 else f", mean over {counted(len(made.folds), 'fold')}"
     table = Table(
         title=f"{made.dataset} {made.task} {made.split}, protocol {made.protocol}: {made.method}{over}",
         title_justify="left",
@@ -126,7 +127,7 @@ def _warnings(made: EnsembleResult) -> list[str]:
     if made.synthetic:
         found.append("Synthetic sounds: these numbers say nothing about lungs.")
     elif made.recordings < made.recordings_listed:
-        found.append(f"Partial database: {made.recordings} of {made.recordings_listed} recordings.")
+        found.append(f"Partial database: {made.recordings} of {counted(made.recordings_listed, 'recording')}.")
     if shared := made.patients_on_both_sides:
         names = " and ".join(shared) if len(shared) <= SHOWN else f"{len(shared)}, the first is {shared[0]}"
         found.append(f"Patients on both sides of the split: {names}.")

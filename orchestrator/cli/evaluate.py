@@ -65,9 +65,9 @@ def evaluate(
 def _finished(prefix: str, from_weights: bool) -> list[dict[str, Any]]:
     """A row a protocol from what was stored; and whether the weights still give it, for the one that they are of."""
     from feature_store.settings import Settings
-    from orchestrator.analysis.predictions import predictions_of
     from workers.evaluation import evaluate as score
     from workers.evaluation import evaluate_by
+    from workers.predictions import predictions_of
     from workers.results import ResultStore
 
     store = ResultStore.open(Settings.load().results)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from feature_store.counted import counted
 from orchestrator.cli.console import err, out, print_json
 
 if TYPE_CHECKING:
@@ -244,8 +245,8 @@ def feature_stats(
         print_json({"dataset": dataset, **asdict(found)})
         return
     out.print(
-        f"{found.feature_id} of {dataset}, training side of {split}, fold {fold}: {found.cycles:,} cycles, "
-        f"{found.values:,} values",
+        f"{found.feature_id} of {dataset}, training side of {split}, fold {fold}: {counted(found.cycles, 'cycle')}, "
+        f"{counted(found.values, 'value')}",
         highlight=False,
         soft_wrap=True,
     )
@@ -288,7 +289,7 @@ def clean_cache(
         table.add_column(name, justify="right" if name == "MB" else "left")
     for cached in found:
         used = datetime.fromtimestamp(cached.used, timezone.utc).strftime("%Y-%m-%d %H:%M")
-        words = {"removed": "removed", "in use": "kept: in use", "recent": f"kept: within {unused:g} days"}
+        words = {"removed": "removed", "in use": "kept: in use", "recent": f"kept: within {counted(unused, 'day')}"}
         table.add_row(cached.name, f"{cached.bytes / 1e6:.1f}", used, words[cached.state])
     out.print(table)
     freed = sum(cached.bytes for cached in found if cached.state == "removed")

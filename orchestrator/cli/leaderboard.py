@@ -8,16 +8,17 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from feature_store.counted import counted
 from feature_store.settings import Settings
 from orchestrator.cli.console import err, out, print_json
-from orchestrator.leaderboard.measures import heading, measures
+from orchestrator.leaderboard.column_types import EntryRow, words
+from orchestrator.leaderboard.columns import shown_columns
 from orchestrator.leaderboard.schema import Board, Leaderboard
 from orchestrator.leaderboard.schema import Table as Ranking
 
 app = typer.Typer(help="Rank what has been trained, and say how far each number can be trusted.", no_args_is_help=True)
 
 ROWS = 10
-BESIDE = 2  # numbers beside the metric: a terminal has no room for the recall of every class
 
 
 @app.callback()
@@ -69,32 +70,21 @@ def show(board: Leaderboard) -> None:
         for warning in part.warnings:
             out.print(f"[yellow]{escape(warning)}[/]")
     if not any(ranking.entries for part in board.boards for ranking in part.tables):
-        out.print(f"No complete entry yet in {board.results} fold runs. `lungtune sweep SPACE.yaml` trains some.")
+        out.print(
+            f"No complete entry yet in {counted(board.results, 'fold run')}. `lungtune sweep SPACE.yaml` trains some."
+        )
 
 
 def _table(board: Board, ranking: Ranking) -> Table:
     data = board.data
     title = escape(f"{data.dataset} {data.task} {data.split}, protocol {ranking.protocol}")
     table = Table(title=title, title_justify="left")
-    beside = measures(ranking.metric, data.classes)[:BESIDE]
-    for column in ("", "model", "objective", "config"):
-        table.add_column(column)
-    for column in (heading(ranking.metric), "95 %", *(escape(one.name) for one in beside), "seeds"):
-        table.add_column(column, justify="right", no_wrap=True)
+    views = [column.terminal for column in shown_columns("terminal", board, ranking) if column.terminal]
+    for view in views:
+        head = escape(words(view.title, ranking))
+        table.add_column(head, justify="right" if view.number else "left", no_wrap=view.number)
     for entry in ranking.entries[:ROWS]:
-        numbers = entry.numbers
-        assert numbers is not None
-        score = numbers.score
-        table.add_row(
-            f"{entry.rank}{'=' if entry.tied_with else ''}",
-            escape(entry.model.label),
-            escape(entry.objective.label),
-            entry.config_hash[:8],
-            f"{score.mean:.1f}",
-            f"{score.low:.1f}-{score.high:.1f}" if score.low is not None and score.high is not None else "",
-            *(one.text(entry) for one in beside),
-            str(len(entry.seeds)),
-        )
+        table.add_row(*(escape(view.cell(EntryRow(board, ranking, entry))) for view in views))
     if any(entry.tied_with for entry in ranking.entries):
         table.caption = "= tied with the first of its group: no difference shows on the same draws of patients"
     return table

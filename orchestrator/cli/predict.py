@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
+from feature_store.counted import counted
 from orchestrator.cli.console import err, out, print_json
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ def _tables(path: Path | None, model: SoundModel) -> RecordingTables | None:
         raise UserError("the model hears the sound alone", where="--table", hint="leave the option out")
     if wanted and path is None:
         raise UserError(
-            f"the model takes {wanted} numbers beside each sound",
+            f"the model takes {counted(wanted, 'number')} beside each sound",
             where="lungtune predict",
             hint=f"give the list that has them, with the columns of {model.config.dataset}: --table CSV",
         )

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
+from feature_store.counted import counted
 from feature_store.metrics import LABELS, USUAL
+from orchestrator.analysis.items import Estimate
 from orchestrator.cli.console import err, out
 from orchestrator.events import (
     BudgetReached,
@@ -54,7 +56,8 @@ def line(event: Event) -> str:
     match event:
         case SearchStarted():
             again = f", {event.taken_up} unfinished taken up again" if event.taken_up else ""
-            return f"search [bold]{event.study}[/bold]: {event.missing} trials to run{again}, {event.slots} at once"
+            missing = counted(event.missing, "trial")
+            return f"search [bold]{event.study}[/bold]: {missing} to run{again}, {event.slots} at once"
         case FoldDone():
             how = "from the result store" if event.cached else f"{event.seconds:.1f} s"
             return (
@@ -70,7 +73,7 @@ def line(event: Event) -> str:
         case BudgetReached():
             return f"[yellow]no more trials are started:[/yellow] {event.limit}"
         case FinalistStarted():
-            runs = f"{event.runs} runs, {event.cached} done before"
+            runs = f"{counted(event.runs, 'run')}, {event.cached} done before"
             return f"training the best {event.family} on the whole training side: {runs}"
         case FinalistRunDone():
             return (
@@ -132,16 +135,15 @@ def show_outcome(outcome: SweepOutcome) -> None:
         out.print(finalists_table(outcome.finalists))
     promoted = sum(finalist.trained for finalist in outcome.finalists)
     in_all = sum(len(finalist.results) for finalist in outcome.finalists)
-    out.print(
-        f"search: {outcome.fold_runs_trained} fold runs trained, {outcome.fold_runs_cached} from the result store; "
-        f"promotion: {promoted} runs trained, {in_all - promoted} from the result store; {outcome.seconds:.0f} s"
+    searched = (
+        f"{counted(outcome.fold_runs_trained, 'fold run')} trained, {outcome.fold_runs_cached} from the result store"
     )
+    trained = f"{counted(promoted, 'run')} trained, {in_all - promoted} from the result store"
+    out.print(f"search: {searched}; promotion: {trained}; {outcome.seconds:.0f} s")
 
 
 def finalists_table(finalists: list[Finalist]) -> Table:
     """What each finalist reaches on the test side, mean and deviation over its seeds, under each protocol."""
-    import statistics
-
     label = LABELS[next((finalist.results[0].data.metric for finalist in finalists if finalist.results), USUAL)]
     table = Table(title="promoted: trained on the whole training side, its test side read once a run")
     for name in ("family", "protocol", label, "Sp", "Se", "seeds", "registered"):
@@ -153,8 +155,9 @@ def finalists_table(finalists: list[Finalist]) -> Table:
             continue
         for protocol in finalist.results[0].protocols:
             tests = [as_row(result)[protocol] for result in finalist.results]
-            scores = [test["score"] for test in tests]
-            spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
+            score, specificity, sensitivity = (
+                Estimate.of([test[name] for test in tests]) for name in ("score", "specificity", "sensitivity")
+            )
             registered = finalist.registered
             leads = registered is not None and protocol == finalist.config.training.protocol
             name = (
@@ -163,10 +166,10 @@ def finalists_table(finalists: list[Finalist]) -> Table:
             table.add_row(
                 finalist.family,
                 protocol,
-                f"{statistics.fmean(scores):.2f}{spread}",
-                f"{statistics.fmean(test['specificity'] for test in tests):.2f}",
-                f"{statistics.fmean(test['sensitivity'] for test in tests):.2f}",
-                str(len(scores)),
+                f"{score.mean:.2f}" + ("" if score.sd is None else f" ± {score.sd:.2f}"),
+                f"{specificity.mean:.2f}",
+                f"{sensitivity.mean:.2f}",
+                str(len(tests)),
                 name,
             )
     return table

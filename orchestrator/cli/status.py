@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from feature_store.counted import counted
 from orchestrator.cli.console import out, print_json
 
 
@@ -63,12 +64,12 @@ def importance(
 
 def _show(status: Any) -> None:
     states = ", ".join(f"{count} {state.lower()}" for state, count in sorted(status.states.items())) or "none yet"
-    lines = [f"[bold]{status.study}[/bold]: trials: {states}; {status.fold_runs} fold runs"]
+    lines = [f"[bold]{status.study}[/bold]: trials: {states}; {counted(status.fold_runs, 'fold run')}"]
     if best := status.best:
         lines.append(f"  best: trial {best.trial} {best.family} at {best.value:.2f}")
     for trial in status.running:
         value = "" if trial.value is None else f", mean {trial.value:.2f}"
-        lines.append(f"  running: trial {trial.trial} {trial.family}, {trial.fold_runs} folds{value}")
+        lines.append(f"  running: trial {trial.trial} {trial.family}, {counted(trial.fold_runs, 'fold')}{value}")
     lines += [f"  training: {run[:12]} for {seconds:.0f} s" for run, seconds in status.training]
     if status.running and status.idle_seconds is not None and not status.training:
         lines.append(f"  no fold run is being trained; the last event was {status.idle_seconds:.0f} s ago")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from feature_store.counted import counted
 from orchestrator.cli.console import err, out
 
 
@@ -41,14 +42,14 @@ def submission(
         said, task = made.probabilities_of(
             contest,
             (opened(name) for name in members),
-            lambda done: status.update(f"{done} of {len(contest.clips)} clips"),
+            lambda done: status.update(f"{done} of {counted(len(contest.clips), 'clip')}"),
         )
     mean = made.weighted(said, list(members.values()))
     made.write(out_file, made.submission(contest, task, mean))
     codes = contest.codes[task]
     counts = [sum(int(row.argmax()) == number for row in mean.values()) for number in range(len(codes))]
     told = ", ".join(f"{count} {code}" for code, count in zip(codes, counts, strict=True))
-    out.print(f"{len(mean)} clips ({told}) in {out_file}", highlight=False)
+    out.print(f"{counted(len(mean), 'clip')} ({told}) in {out_file}", highlight=False)
 
 
 def _members(prefix: str) -> dict[str, float]:
@@ -65,8 +66,8 @@ def _members(prefix: str) -> dict[str, float]:
     found = [name for name in store.hashes() if name.startswith(prefix)]
     stored = store.get(found[0]) if len(found) == 1 else None
     if stored is None:
-        what = f"{len(found)} ensembles begin with" if found else "no ensemble begins with"
-        raise UserError(f"{what} '{prefix}'", where="--ensemble", hint="see `lungtune ensemble`")
+        what = counted(len(found), "ensemble begins", "ensembles begin") if found else "no ensemble begins"
+        raise UserError(f"{what} with '{prefix}'", where="--ensemble", hint="see `lungtune ensemble`")
     if len(stored.folds) > 1:
         raise UserError(
             "is over several folds, whose models never answer together", where=f"ensemble {stored.hash[:12]}"

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from feature_store.counted import counted
 from orchestrator.cli.console import err, out, print_json
 
 Space = Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="a search space, see search_spaces/")]
@@ -53,14 +54,18 @@ def plan(space_file: Space, sets: Sets = None, trials: Trials = None, as_json: A
     out.print(table)
     evaluation, promotion = space.evaluation, space.promotion
     out.print(
-        f"search:    {planned.trials} trials x {len(planned.folds)} folds of {evaluation.split} x "
-        f"{len(evaluation.seeds)} seeds = at most {planned.search_runs} fold runs, pruner {space.search.pruner.name}"
+        f"search:    {counted(planned.trials, 'trial')} x {counted(len(planned.folds), 'fold')} of {evaluation.split} "
+        f"x {counted(len(evaluation.seeds), 'seed')} = at most {counted(planned.search_runs, 'fold run')}, "
+        f"pruner {space.search.pruner.name}"
     )
-    out.print(f"promotion: {planned.promotion_runs} runs on {promotion.split}, each reads its test side once")
+    promoted = counted(planned.promotion_runs, "run")
+    out.print(f"promotion: {promoted} on {promotion.split}, each reads its test side once")
     out.print(
-        f"cluster:   {cluster.nodes} nodes, {cluster.cpus:g} CPUs, {cluster.gpus:g} GPUs: {slots} fold runs at once"
+        f"cluster:   {counted(cluster.nodes, 'node')}, {counted(cluster.cpus, 'CPU')}, {counted(cluster.gpus, 'GPU')}: "
+        f"{counted(slots, 'fold run')} at once"
     )
-    out.print(f"recorded:  {planned.results_recorded} results in the store; finished fold runs are not trained again")
+    recorded = counted(planned.results_recorded, "result")
+    out.print(f"recorded:  {recorded} in the store; finished fold runs are not trained again")
     if hours is None:
         out.print("time:      unknown, a family has no recorded fold run yet")
     else:

@@ -17,6 +17,7 @@ import urllib.request
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from feature_store.counted import counted
 from feature_store.errors import UserError
 from feature_store.settings import Settings, database_file
 from orchestrator.diagnosis import mlflow_file
@@ -95,14 +96,14 @@ def result_store(settings: Settings) -> Finding:
         count = len(ResultStore.open(settings.results).hashes())
     except UserError as error:
         return Finding("fail", f"{error.where or settings.results}: {error.what}", error.hint or "")
-    return Finding("ok", f"{settings.results}: {count} results")
+    return Finding("ok", f"{settings.results}: {counted(count, 'result')}")
 
 
 def optuna_storage(settings: Settings) -> Finding:
     """Optuna's journal or database. Nothing is made there."""
     location = settings.optuna
     if "://" in location:
-        return _database(location, "studies", "studies", "LUNGTUNE_OPTUNA")
+        return _database(location, "studies", "study", "LUNGTUNE_OPTUNA")
     if not Path(location).exists():
         return Finding("ok", f"{location} (made by the first sweep)")
     from orchestrator.studies.journal import refuse_other_file, torn_lines
@@ -118,7 +119,7 @@ def optuna_storage(settings: Settings) -> Finding:
     except (ValueError, KeyError, TypeError, OSError) as error:  # what Optuna raises for lines of another make
         hint = "move it away (finished fold runs are kept in the result store), or set LUNGTUNE_OPTUNA"
         return Finding("fail", f"{location} is no journal of Optuna's: {error}", hint)
-    return Finding("ok", f"{location}: {len(studies)} studies")
+    return Finding("ok", f"{location}: {counted(len(studies), 'study', 'studies')}")
 
 
 def mlflow_tracking(settings: Settings) -> Finding:
@@ -132,7 +133,7 @@ def mlflow_tracking(settings: Settings) -> Finding:
         return _mlflow_file(path)
     if uri == "databricks" or uri.startswith("databricks://"):
         return Finding("ok", f"{uri} (not tried)")
-    return _database(uri, "runs", "runs", "LUNGTUNE_MLFLOW")
+    return _database(uri, "runs", "run", "LUNGTUNE_MLFLOW")
 
 
 def mlflow_refusal(uri: str, asks: bool = False) -> Finding | None:
@@ -181,7 +182,7 @@ def ray_cluster() -> Finding:
         said = lines[-1] if lines else joined.stderr.strip().rpartition("\n")[2]
         return Finding("fail", f"{address}: {said or f'exit code {joined.returncode}'}", hint)
     resources = json.loads(joined.stdout.splitlines()[-1])
-    found = f"{address}: {resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs"
+    found = f"{address}: {counted(resources.get('CPU', 0), 'CPU')}, {counted(resources.get('GPU', 0), 'GPU')}"
     if not authenticated:
         return Finding("warn", f"{found}, without token authentication", NO_TOKEN)
     return Finding("ok", found)
@@ -266,11 +267,11 @@ def _mlflow_file(path: Path) -> Finding:
         connection.close()
     except sqlite3.Error as error:
         return Finding("fail", f"{path} is no database of MLflow's: {error}", "move it away, or set LUNGTUNE_MLFLOW")
-    return Finding("ok", f"{path}: {runs} runs")
+    return Finding("ok", f"{path}: {counted(runs, 'run')}")
 
 
-def _database(uri: str, table: str, what: str, variable: str) -> Finding:
-    """A database by its SQLAlchemy URL, and how many rows of a table it has."""
+def _database(uri: str, table: str, row: str, variable: str) -> Finding:
+    """A database by its SQLAlchemy URL, and how many rows of a table it has; `row` is what one is called."""
     import sqlalchemy
 
     if _unencoded(uri):
@@ -280,9 +281,9 @@ def _database(uri: str, table: str, what: str, variable: str) -> Finding:
         engine = sqlalchemy.create_engine(uri, connect_args=limit, poolclass=sqlalchemy.NullPool)
         with engine.connect() as connection:
             if not sqlalchemy.inspect(connection).has_table(table):
-                return Finding("ok", f"{uri}: no {what} yet (made by the first sweep)")
+                return Finding("ok", f"{uri}: no {table} yet (made by the first sweep)")
             count = connection.execute(sqlalchemy.select(sqlalchemy.func.count()).select_from(sqlalchemy.table(table)))
-            return Finding("ok", f"{uri}: {count.scalar_one()} {what}")
+            return Finding("ok", f"{uri}: {counted(count.scalar_one(), row, table)}")
     except ModuleNotFoundError as error:
         return Finding("fail", f"{uri}: its driver is missing: {error.name}", "pip install lungtune[postgres]")
     except sqlalchemy.exc.SQLAlchemyError as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import ray
 
+from feature_store.counted import counted
 from feature_store.errors import UserError, printable
 from orchestrator.execution.gpu_sharing import SHARES, Slot
 from orchestrator.execution.surroundings import ray_folder
@@ -45,12 +46,12 @@ class Cluster:
             UserError: a fold run asks for more than the cluster has.
         """
         slot = Slot.of(resources)
-        for name, asked, there in (("GPUs", slot.gpus, self.gpus), ("CPUs", slot.cpus, self.cpus)):
+        for name, asked, there in (("GPU", slot.gpus, self.gpus), ("CPU", slot.cpus, self.cpus)):
             if asked > there:
                 raise UserError(
-                    f"a fold run asks for {asked:g} {name}, the cluster has {there:g}",
-                    where=f"resources.{name.lower()}",
-                    hint=f"lower it (--set resources.{name.lower()}={int(there)}) or join a larger cluster",
+                    f"a fold run asks for {counted(asked, name)}, the cluster has {there:g}",
+                    where=f"resources.{name.lower()}s",
+                    hint=f"lower it (--set resources.{name.lower()}s={int(there)}) or join a larger cluster",
                 )
 
     def slots(self, slot: Slot) -> int:

@@ -4,53 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from feature_store.metrics import Metric
+from feature_store.counted import counted
 from orchestrator.analysis import bootstrap, breakdowns
-from orchestrator.analysis.groups import Cohort
-from orchestrator.leaderboard.cohorts import data_of, grouped, groups_of, order, slug, test_sides, warnings_of
+from orchestrator.analysis.groups import Cohort, grouped, groups_of
+from orchestrator.leaderboard.cohorts import data_of, order, slug, test_sides, warnings_of
+from orchestrator.leaderboard.config_entries import config_entry
 from orchestrator.leaderboard.ensembles import Ensemble, ensemble_entry, read_ensembles
-from orchestrator.leaderboard.entries import make_entry
 from orchestrator.leaderboard.published import flags_of, published_beside
 from orchestrator.leaderboard.reading import read_runs, unreadable
 from orchestrator.leaderboard.result_cache import Kept
 from orchestrator.leaderboard.runs import Run
-from orchestrator.leaderboard.schema import (
-    PROTOCOLS,
-    Board,
-    Bootstrap,
-    ChampionChange,
-    Leaderboard,
-    Problem,
-    SearchTable,
-)
+from orchestrator.leaderboard.schema import Board, Bootstrap, ChampionChange, Leaderboard, Problem, SearchTable
 from orchestrator.leaderboard.search_tables import search_tables
 from orchestrator.leaderboard.tables import make_table
 from workers.provenance import lungtune_version, now
-from workers.results import ResultStore
+from workers.results import PROTOCOLS, ResultStore
 
-
-class Promotion(Protocol):
-    """One line of a registered model's history, as `orchestrator.registry.registry.Registry.history` gives it."""
-
-    @property
-    def version(self) -> str: ...
-
-    @property
-    def when(self) -> str: ...
-
-    @property
-    def reason(self) -> str: ...
-
-    @property
-    def score(self) -> float | None: ...
-
-    @property
-    def metric(self) -> Metric: ...
-
-    @property
-    def config_hash(self) -> str | None: ...
+if TYPE_CHECKING:
+    from orchestrator.registry.decision import ChampionRecord
 
 
 def build_board(
@@ -60,7 +33,7 @@ def build_board(
     generated: str | None = None,
     resamples: int = bootstrap.RESAMPLES,
     cache: Path | None = None,
-    history: Mapping[str, Sequence[Promotion]] | None = None,
+    history: Mapping[str, Sequence[ChampionRecord]] | None = None,
 ) -> Leaderboard:
     """Everything that the leaderboard shows.
 
@@ -127,13 +100,13 @@ def _board(
         candidates = []
         for group in groups:
             try:
-                candidate = make_entry(group, kept, champion, shared)
+                candidate = config_entry(group, kept, champion, shared)
             except Exception as error:  # one entry, whatever is in its results, costs itself alone
                 problems += [Problem(result=run.hash, what=unreadable(error)) for run in group.runs]
                 continue
             tested = max((total for _, total, _ in test_sides(cohort, group.used)), default=0)
             if group.used and tested < data.test_cycles:
-                candidate.entry.note = f"tested on {tested} of {data.test_cycles} cycles"
+                candidate.entry.note = f"tested on {tested} of {counted(data.test_cycles, 'cycle')}"
             candidates.append(candidate)
         for one in ensembles:
             if one.stored.protocol == protocol:
@@ -148,7 +121,7 @@ def _board(
     return Board(id=slug(cohort), data=data, warnings=warnings_of(data), tables=tables), problems
 
 
-def _champions(history: Mapping[str, Sequence[Promotion]], boards: Sequence[Board]) -> list[ChampionChange]:
+def _champions(history: Mapping[str, Sequence[ChampionRecord]], boards: Sequence[Board]) -> list[ChampionChange]:
     """The registry's history, with the entries that show the same configs: of the first honest table that has one."""
     entries: dict[str, str] = {}
     for board in boards:
@@ -163,7 +136,7 @@ def _champions(history: Mapping[str, Sequence[Promotion]], boards: Sequence[Boar
             reason=change.reason,
             score=change.score,
             metric=change.metric,
-            entry=entries.get(change.config_hash or ""),
+            entry=entries.get(change.config_hash),
         )
         for model, changes in history.items()
         for change in changes

@@ -1,13 +1,13 @@
-"""What runs share: fold runs of one config, the data that a board is about, and what must be said of them."""
+"""What a board is about: its data, the warnings before any number, its name and its place on the page."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
+from feature_store.counted import counted
 from feature_store.metrics import USUAL
-from orchestrator.analysis.groups import Cohort
-from orchestrator.leaderboard.groups import Group, Identity
+from orchestrator.analysis.groups import Cohort, grouped
 from orchestrator.leaderboard.runs import Run
 from orchestrator.leaderboard.schema import Data
 
@@ -21,17 +21,6 @@ SPLITS = (
 )
 
 SHOWN = 5  # patients that a warning names
-
-Thing = TypeVar("Thing")
-
-
-def groups_of(cohort: Cohort, runs: Sequence[Run], protocol: str) -> list[Group]:
-    """Fold runs of the same config, data and code version; in a fixed order."""
-    folds = max(cohort.folds, 1 + max(run.key.fold for run in runs))
-    scored = [run for run in runs if protocol in run.protocols]
-    same = grouped(scored, lambda run: Identity.of(run, protocol))
-    by_key = sorted(same, key=lambda one: (one.config_hash, one.data_hash, one.semantics, one.feature_id))
-    return [Group(same[identity], protocol, folds) for identity in by_key]
 
 
 def test_sides(cohort: Cohort, runs: Sequence[Run]) -> list[tuple[Any, int, int]]:
@@ -73,7 +62,7 @@ def warnings_of(data: Data) -> list[str]:
         )
     elif data.partial:
         found.append(
-            f"Partial database: {data.recordings} of {data.recordings_listed} recordings. "
+            f"Partial database: {data.recordings} of {counted(data.recordings_listed, 'recording')}. "
             "Scores on a part must not be compared with published ones as if it were the whole."
         )
     if data.patients_on_both_sides:
@@ -81,14 +70,13 @@ def warnings_of(data: Data) -> list[str]:
         names = " and ".join(shared) if len(shared) <= SHOWN else f"{len(shared)}, the first is {shared[0]}"
         found.append(f"Patients on both sides of the split: {names}. A split without them is a board of its own.")
     if copies := data.sounds_on_both_sides:
+        tested = counted(len(copies), "tested recording is", "tested recordings are")
         found.append(
-            f"Sounds on both sides of the split under two names: {len(copies)} tested recordings are trained on, "
-            f"the first is {copies[0]}."
+            f"Sounds on both sides of the split under two names: {tested} trained on, the first is {copies[0]}."
         )
     if doubtful := data.sounds_in_doubt:
-        found.append(
-            f"Sounds under two patients or two labels: {len(doubtful)} recordings, the first is {doubtful[0]}."
-        )
+        count = counted(len(doubtful), "recording")
+        found.append(f"Sounds under two patients or two labels: {count}, the first is {doubtful[0]}.")
     found += [f"The official split: {source}." for source in data.split_sources]
     return found
 
@@ -116,10 +104,3 @@ def slug(cohort: Cohort) -> str:
     if cohort.metric != USUAL:
         parts.append(cohort.metric)
     return "-".join([*parts, *(["synthetic"] if cohort.synthetic else [])])
-
-
-def grouped(things: Iterable[Thing], key: Callable[[Thing], Any]) -> dict[Any, list[Thing]]:
-    groups: dict[Any, list[Thing]] = {}
-    for thing in things:
-        groups.setdefault(key(thing), []).append(thing)
-    return groups

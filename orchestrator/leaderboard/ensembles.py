@@ -7,35 +7,31 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow.compute as pc
 
+from feature_store.counted import counted
 from feature_store.errors import UserError
 from feature_store.metrics import LABELS
-from orchestrator.analysis.groups import Cohort
-from orchestrator.analysis.labels import describe_model, pretraining
-from orchestrator.analysis.patient_counts import Tally, tally
-from orchestrator.analysis.predictions import BROKEN, Predictions, of_table
+from orchestrator.analysis.groups import Cohort, Identity, grouped
+from orchestrator.analysis.items import Model, Objective
+from orchestrator.analysis.labels import describe_model
+from orchestrator.analysis.patient_counts import tally
 from orchestrator.leaderboard.entries import (
     Candidate,
-    Contradicted,
+    Measured,
+    Subject,
+    Tested,
+    build_entry,
     check_score,
-    cost_of,
-    cycle_weighted,
-    cycles_of,
-    defect,
-    numbers_of,
-    origin_of,
-    recall_of,
-    score_without,
+    measure,
     seed_row,
 )
-from orchestrator.leaderboard.groups import Group
 from orchestrator.leaderboard.runs import Run
-from orchestrator.leaderboard.schema import Entry, Member, Model, Numbers, Objective, Problem
+from orchestrator.leaderboard.schema import Member, Problem
 from orchestrator.leaderboard.soundness import finite
 from workers.ensembles import EnsembleResult, EnsembleStore
 from workers.ensembles.record import ensemble_hash
+from workers.predictions import BROKEN, Predictions, of_table
 from workers.results import PREDICTIONS, ResultStore
 
 METHODS = {
@@ -51,20 +47,21 @@ class Ensemble:
     """A stored ensemble whose members are all there.
 
     Attributes:
-        stored: as it stands in `ensemble.json`.
-        members: config -> its fold runs in the ensemble.
+        stored: the content of `ensemble.json`.
+        runs: its members' fold runs, in the order in which it names them.
     """
 
     stored: EnsembleResult
-    members: dict[str, list[Run]]
+    runs: list[Run]
 
     @property
     def cohort(self) -> Cohort:
         return self.runs[0].cohort
 
     @property
-    def runs(self) -> list[Run]:
-        return [run for runs in self.members.values() for run in runs]
+    def members(self) -> dict[str, list[Run]]:
+        """Config -> its fold runs in the ensemble."""
+        return grouped(self.runs, lambda run: run.key.config_hash)
 
 
 def read_ensembles(results: ResultStore, runs: Iterable[Run]) -> tuple[list[Ensemble], list[Problem]]:
@@ -90,13 +87,14 @@ def read_ensembles(results: ResultStore, runs: Iterable[Run]) -> tuple[list[Ense
             continue
         lost = [member.hash for member in stored.members if member.hash not in by_hash]
         if lost:
-            some = f"member {lost[0][:12]}" if len(lost) == 1 else f"{len(lost)} members, the first {lost[0][:12]}"
+            some = (
+                f"member {lost[0][:12]}"
+                if len(lost) == 1
+                else f"{counted(len(lost), 'member')}, the first {lost[0][:12]}"
+            )
             problems.append(Problem(result=name, what=f"an ensemble without {some}: not among the results any more"))
             continue
-        members: dict[str, list[Run]] = {}
-        for member in stored.members:
-            members.setdefault(member.config_hash, []).append(by_hash[member.hash])
-        found.append(Ensemble(stored, members))
+        found.append(Ensemble(stored, [by_hash[member.hash] for member in stored.members]))
     return found, problems
 
 
@@ -122,58 +120,38 @@ def ensemble_entry(ensemble: Ensemble, results: ResultStore, folds: int, shared:
     """
     stored, runs, metric = ensemble.stored, ensemble.runs, ensemble.cohort.metric
     tests = [fold.test for fold in stored.folds]
-    numbers: Numbers | None = None
-    tallies: list[Tally] = []
-    contradicted = False
-    note = None if len(tests) == folds else f"{len(tests)} of {folds} folds done"
-    if note is None:
-        try:
-            tallies = [tally(fold, metric) for fold in read_folds(EnsembleStore(results.storage), stored)]
-            for fold, one in zip(stored.folds, tallies, strict=True):
-                check_score(fold.test, one, f"ensemble {stored.hash[:12]}")
-            numbers = numbers_of([tests], [tallies], metric)
-            note = defect(stored.compat, numbers, metric)
-        except UserError as error:
-            note, tallies, contradicted = error.what, [], isinstance(error, Contradicted)
-        except ValueError as error:
-            note, tallies = str(error), []
-    confusion = np.sum([test.confusion for test in tests], axis=0)
-    entry = Entry(
+
+    def read() -> Tested:
+        tallies = [tally(fold, metric) for fold in read_folds(EnsembleStore(results.storage), stored)]
+        for test, one in zip(tests, tallies, strict=True):
+            check_score(test, one, f"ensemble {stored.hash[:12]}")
+        return [tests], [tallies]
+
+    measured = Measured(note=f"{len(tests)} of {counted(folds, 'fold')} done")
+    if len(tests) == folds:
+        measured = measure(read, metric)
+    held_out = [fold.validation for fold in stored.folds]
+    subject = Subject(
         id=hashlib.sha256(f"{stored.hash}\n{stored.protocol}".encode()).hexdigest()[:12],
-        rank=None,
-        note=note,
-        contradicted=contradicted,
         model=_model(ensemble),
         objective=_objective(stored),
-        numbers=numbers,
-        folds=folds,
-        folds_done=len(tests),
-        seeds=[
-            seed_row(min(run.key.seed for run in runs), [], tests, [fold.validation for fold in stored.folds], metric)
-        ],
-        compat=stored.compat,
-        classes=stored.classes,
-        confusion=confusion.tolist(),
-        recall=recall_of(confusion),
-        test_watched=stored.test_watched,
-        test_reads=max(run.test_reads for run in runs),
-        without_shared=score_without([tallies], shared),
-        cycle_weighted=cycle_weighted([tests], metric) if numbers else None,
-        cost=cost_of(runs),
-        pretraining=", ".join(sorted({known for run in runs if (known := pretraining(run.config))})) or None,
-        cycles_hash=cycles_of(tallies) if tallies else None,
+        config={"method": stored.method, "configs": ", ".join(sorted(name[:8] for name in ensemble.members))},
         config_hash=stored.hash,
         data_hash=stored.data_hash,
-        split_hash=stored.split_hash,
-        feature_id=", ".join(sorted({run.key.feature_id for run in runs})),
-        semantics=max(run.key.semantics for run in runs),
-        origin=origin_of(runs).model_copy(update={"command": [stored.command], "finished": stored.created}),
-        results=[member.hash for member in stored.members],
-        kind="ensemble",
-        members=_members(ensemble, folds),
+        folds=folds,
+        folds_done=len(tests),
+        seeds=[seed_row(min(run.key.seed for run in runs), [], tests, held_out, metric)],
+        tests=[tests],
+        runs=runs,
+        started=runs,
+        compat=stored.compat,
+        test_watched=stored.test_watched,
     )
-    told = {"method": stored.method, "configs": ", ".join(sorted(name[:8] for name in ensemble.members))}
-    return Candidate(entry, told, [one.hits for one in tallies])
+    candidate = build_entry(subject, measured, shared)
+    entry = candidate.entry
+    entry.kind, entry.members = "ensemble", _members(ensemble)
+    entry.origin = entry.origin.model_copy(update={"command": [stored.command], "finished": stored.created})
+    return candidate
 
 
 def read_folds(store: EnsembleStore, stored: EnsembleResult) -> list[Predictions]:
@@ -205,7 +183,7 @@ def _objective(stored: EnsembleResult) -> Objective:
     )
 
 
-def _members(ensemble: Ensemble, folds: int) -> list[Member]:
+def _members(ensemble: Ensemble) -> list[Member]:
     """One a config, the heaviest first; its weight is the mean over folds, of all its seeds together."""
     found = []
     for runs in ensemble.members.values():
@@ -213,7 +191,7 @@ def _members(ensemble: Ensemble, folds: int) -> list[Member]:
         weight = sum(member.weight for member in ensemble.stored.members if member.hash in hashes)
         found.append(
             Member(
-                id=Group(runs, ensemble.stored.protocol, folds).id,
+                id=Identity.of(runs[0].cohort, runs[0].key, ensemble.stored.protocol).id,
                 label=describe_model(runs[0].config, runs[0].parameters).label,
                 weight=weight / len(ensemble.stored.folds),
                 results=sorted(hashes),

@@ -1,9 +1,8 @@
-"""One entry of the board from its fold runs: numbers over folds and seeds, cost, provenance. It is not ranked here."""
+"""The one builder of the board's entries: numbers over folds and seeds, cost, provenance. They are not ranked here."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,12 +14,11 @@ from feature_store.metrics import LABELS, Metric
 from orchestrator.analysis import bootstrap
 from orchestrator.analysis.bootstrap import PatientHits
 from orchestrator.analysis.calibration import calibration_error
-from orchestrator.analysis.labels import describe_model, describe_objective, pretraining
+from orchestrator.analysis.items import Estimate, Model, Objective
+from orchestrator.analysis.labels import pretraining
 from orchestrator.analysis.patient_counts import Tally
-from orchestrator.leaderboard.groups import Group
-from orchestrator.leaderboard.result_cache import Kept
 from orchestrator.leaderboard.runs import Run
-from orchestrator.leaderboard.schema import Cost, Entry, Estimate, Numbers, Origin, Problem, Registered, SeedRow
+from orchestrator.leaderboard.schema import Cost, Entry, Numbers, Origin, Problem, SeedRow
 from orchestrator.leaderboard.soundness import numbers_fault
 from workers.evaluation import Metrics
 
@@ -49,68 +47,115 @@ class Candidate:
     problems: list[Problem] = field(default_factory=list)
 
 
-def make_entry(
-    group: Group, kept: Kept, registered: Mapping[str, Mapping[str, Any]], shared: Sequence[str] = ()
-) -> Candidate:
-    """One config under one protocol.
+@dataclass(frozen=True)
+class Subject:
+    """What an entry is about: a config over its seeds and folds, or an ensemble.
+
+    Attributes:
+        id, model, objective, folds, folds_done, seeds, compat, test_watched, config_hash, data_hash: as in `Entry`.
+        config: what was trained.
+        tests: metrics of the test sides, ``[seeds][folds]``; of incomplete seeds where no other is there.
+        runs: the trainings behind the numbers; as `tests`.
+        started: all trainings.
+    """
+
+    id: str
+    model: Model
+    objective: Objective
+    config: Mapping[str, Any]
+    config_hash: str
+    data_hash: str
+    folds: int
+    folds_done: int
+    seeds: list[SeedRow]
+    tests: Sequence[Sequence[Metrics]]
+    runs: Sequence[Run]
+    started: Sequence[Run]
+    compat: Sequence[str]
+    test_watched: bool
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an entry's stored predictions give.
+
+    Attributes:
+        numbers: None where folds are missing or predictions cannot be used.
+        tallies: the condensed predictions, ``[seeds][folds]``; empty where there are no numbers.
+        note: why there are none.
+        contradicted: the predictions do not give a stored number.
+    """
+
+    numbers: Numbers | None = None
+    tallies: Sequence[Sequence[Tally]] = ()
+    note: str | None = None
+    contradicted: bool = False
+
+
+Tested = tuple[Sequence[Sequence[Metrics]], Sequence[Sequence[Tally]]]
+"""Stored metrics of the test sides, and the condensed predictions: both ``[seeds][folds]``."""
+
+
+def measure(read: Callable[[], Tested], metric: Metric) -> Measured:
+    """Read an entry's predictions; without usable ones it has no numbers, and the reason as its note.
 
     Args:
-        group: its fold runs.
-        kept: gives their predictions, condensed.
-        registered: models by config hash.
+        read: reads them, and raises `UserError` or `ValueError` where they cannot be used.
+        metric: what the entry is ranked by.
+    """
+    try:
+        tests, tallies = read()
+        return Measured(numbers_of(tests, tallies, metric), tallies)
+    except UserError as error:
+        return Measured(note=error.what, contradicted=isinstance(error, Contradicted))
+    except ValueError as error:
+        return Measured(note=str(error))
+
+
+def build_entry(subject: Subject, measured: Measured, shared: Sequence[str]) -> Candidate:
+    """The entry of a config or an ensemble, not yet ranked.
+
+    Args:
+        subject: what it is about.
+        measured: what its predictions give.
         shared: patients on both sides of the split.
     """
-    first = group.runs[0]
-    problems: list[Problem] = []
-    tallies: dict[int, list[Tally]] = {}
-    note = None if group.used else f"{group.folds_done} of {group.folds} folds done"
-    numbers, contradicted = None, False
-    if group.used:
-        try:
-            tallies, problems = _tallies(group, kept)
-            numbers = numbers_of(group.tests(), list(tallies.values()), group.metric)
-        except UserError as error:
-            note, tallies, contradicted = error.what, {}, isinstance(error, Contradicted)
-        except ValueError as error:
-            note, tallies = str(error), {}
-    used = group.used
-    if numbers is not None and note is None:
-        note = defect(first.compat, numbers, group.metric)
-    confusion = np.sum([group.test(run).confusion for run in used or group.runs], axis=0)
+    runs, numbers, tallies = subject.runs, measured.numbers, measured.tallies
+    cohort = runs[0].cohort
+    confusion = np.sum([test.confusion for folds in subject.tests for test in folds], axis=0)
+    corpora = {known for run in runs if (known := pretraining(run.config))}
     entry = Entry(
-        id=group.id,
+        id=subject.id,
         rank=None,
-        note=note,
-        contradicted=contradicted,
-        model=describe_model(first.config, first.parameters),
-        objective=describe_objective(first.config),
+        note=measured.note if numbers is None else defect(subject.compat, numbers, cohort.metric),
+        contradicted=measured.contradicted,
+        model=subject.model,
+        objective=subject.objective,
         numbers=numbers,
-        folds=group.folds,
-        folds_done=group.folds if used else group.folds_done,
-        seeds=[_seed_row(group, seed, runs) for seed, runs in group.complete.items()],
-        classes=list(first.cohort.classes),
+        folds=subject.folds,
+        folds_done=subject.folds_done,
+        seeds=subject.seeds,
+        classes=list(cohort.classes),
         confusion=confusion.tolist(),
         recall=recall_of(confusion),
-        test_watched=any(_watched(run) for run in group.runs),
-        test_reads=max(run.test_reads for run in group.runs),
-        without_shared=score_without(list(tallies.values()), shared),
-        cycle_weighted=cycle_weighted(group.tests(), group.metric) if numbers else None,
-        cost=cost_of(used or group.runs, max(1, len(group.complete))),
-        pretraining=pretraining(first.config),
-        compat=list(first.compat),
-        cycles_hash=cycles_of(next(iter(tallies.values()))) if tallies else None,
-        config_hash=first.key.config_hash,
-        data_hash=first.key.data_hash,
-        split_hash=first.key.split_hash,
-        feature_id=first.key.feature_id,
-        semantics=first.key.semantics,
-        origin=origin_of(used or group.runs),
-        results=[run.hash for run in used or group.runs],
-        registered=_registered(registered.get(first.key.config_hash), first.key.data_hash),
+        test_watched=subject.test_watched,
+        test_reads=max(run.test_reads for run in subject.started),
+        without_shared=score_without(tallies, shared),
+        cycle_weighted=cycle_weighted(subject.tests, cohort.metric) if numbers else None,
+        cost=cost_of(runs, max(1, len(subject.seeds))),
+        pretraining=", ".join(sorted(corpora)) or None,
+        compat=list(subject.compat),
+        cycles_hash=cycles_of(tallies[0]) if tallies else None,
+        config_hash=subject.config_hash,
+        data_hash=subject.data_hash,
+        split_hash=cohort.split_hash,
+        feature_id=", ".join(sorted({run.key.feature_id for run in runs})),
+        semantics=max(run.key.semantics for run in runs),
+        origin=origin_of(runs),
+        results=[run.hash for run in runs],
     )
-    of_seeds = [[one.hits for one in tally] for tally in tallies.values()]
-    folds = [bootstrap.over_seeds(fold) for fold in zip(*of_seeds, strict=True)]
-    return Candidate(entry, first.config, folds, problems)
+    of_folds = zip(*([one.hits for one in folds] for folds in tallies), strict=True)
+    return Candidate(entry, subject.config, [bootstrap.over_seeds(list(of_fold)) for of_fold in of_folds])
 
 
 def defect(compat: Sequence[str], numbers: Numbers, metric: Metric) -> str | None:
@@ -129,41 +174,6 @@ def cycles_of(folds: Sequence[Tally]) -> str:
     """The hash of all folds' cycles, in their order; of one fold it is the fold's own."""
     hashes = [fold.cycles_hash for fold in folds]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:16]
-
-
-def _tallies(group: Group, kept: Kept) -> tuple[dict[int, list[Tally]], list[Problem]]:
-    """Seed -> condensed predictions, a fold each, each checked against its stored metrics; and what is left out.
-
-    A seed whose predictions cannot be used, or that was tested on other cycles or patients than most seeds, is taken
-    out of the group, as one that lacks a fold is.
-
-    Raises:
-        UserError: no seed's predictions can be used.
-        Contradicted: they do not give a stored value. A seed cannot be dropped by tampering with it.
-        ValueError: the seeds were tested on different cycles, and no side is that of most.
-    """
-    found: dict[int, list[Tally]] = {}
-    lost: dict[int, UserError] = {}
-    for seed, runs in group.complete.items():
-        try:
-            found[seed] = [kept.tally(run.hash, group.protocol) for run in runs]
-        except UserError as error:
-            lost[seed] = error
-            continue
-        for run, one in zip(runs, found[seed], strict=True):
-            check_score(group.test(run), one, f"result {run.hash[:12]}")
-    if not found:
-        raise next(iter(lost.values()))
-    (usual, count), *others = Counter(map(cycles_of, found.values())).most_common()
-    if others and 2 * count <= len(found):
-        raise ValueError("the seeds were tested on different cycles or patients")
-    other = {seed for seed, folds in found.items() if cycles_of(folds) != usual}
-    why = {seed: error.what for seed, error in lost.items()}
-    why |= dict.fromkeys(other, "was tested on other cycles or patients than most seeds of its config")
-    problems = [Problem(result=run.hash, what=why[seed]) for seed in why for run in group.complete[seed]]
-    for seed in why:
-        group.leave_out(seed)
-    return {seed: folds for seed, folds in found.items() if seed not in other}, problems
 
 
 def check_score(test: Metrics, one: Tally, of: str) -> None:
@@ -196,7 +206,7 @@ def numbers_of(tests: Sequence[Sequence[Metrics]], tallies: Sequence[Sequence[Ta
         """Mean over folds, then over seeds; where it is not defined it is left out."""
         seeds = [[found for test in folds if (found := value(test)) is not None] for folds in tests]
         means = [bootstrap.mean_and_sd(defined)[0] for defined in seeds if defined]
-        return estimate(means) if means else None
+        return Estimate.of(means) if means else None
 
     return Numbers(
         score=_defined(over(lambda metrics: metrics.value(metric))),
@@ -207,7 +217,7 @@ def numbers_of(tests: Sequence[Sequence[Metrics]], tallies: Sequence[Sequence[Ta
         uar=over(lambda metrics: metrics.uar),
         auroc=over(lambda metrics: metrics.auroc),
         accuracy=_defined(over(lambda metrics: metrics.accuracy)),
-        ece=estimate([calibration_error(np.sum([one.calibration for one in folds], axis=0)) for folds in tallies]),
+        ece=Estimate.of([calibration_error(np.sum([one.calibration for one in folds], axis=0)) for folds in tallies]),
         pooled_score=pooled_score(tallies),
     )
 
@@ -220,7 +230,7 @@ def pooled_score(seeds: Sequence[Sequence[Tally]]) -> Estimate | None:
     """
     if not seeds or len(seeds[0]) == 1:
         return None
-    return estimate([bootstrap.pooled([one.hits for one in folds]).score for folds in seeds])
+    return Estimate.of([bootstrap.pooled([one.hits for one in folds]).score for folds in seeds])
 
 
 def score_without(seeds: Sequence[Sequence[Tally]], shared: Sequence[str]) -> Estimate | None:
@@ -237,7 +247,7 @@ def score_without(seeds: Sequence[Sequence[Tally]], shared: Sequence[str]) -> Es
         defined = [hits.score for hits in rest if hits.patients]
         if defined:
             values.append(float(np.mean(defined)))
-    return estimate(values) if values else None
+    return Estimate.of(values) if values else None
 
 
 def cycle_weighted(seeds: Sequence[Sequence[Metrics]], metric: Metric) -> Estimate | None:
@@ -246,7 +256,7 @@ def cycle_weighted(seeds: Sequence[Sequence[Metrics]], metric: Metric) -> Estima
         return None
     scores = np.array([[test.value(metric) for test in tests] for tests in seeds])
     cycles = np.array([[test.n for test in tests] for tests in seeds])
-    return estimate(np.average(scores, axis=1, weights=cycles).tolist())
+    return Estimate.of(np.average(scores, axis=1, weights=cycles).tolist())
 
 
 def cost_of(runs: Sequence[Run], seeds: int = 1) -> Cost:
@@ -261,23 +271,10 @@ def cost_of(runs: Sequence[Run], seeds: int = 1) -> Cost:
     )
 
 
-def estimate(values: Sequence[float]) -> Estimate:
-    """Mean and deviation over seeds."""
-    mean, sd = bootstrap.mean_and_sd(values)
-    return Estimate(mean=mean, sd=sd)
-
-
 def _defined(found: Estimate | None) -> Estimate:
     if found is None:
         raise ValueError("a metric is not defined on this test side")
     return found
-
-
-def _seed_row(group: Group, seed: int, runs: Sequence[Run]) -> SeedRow:
-    protocols = [run.protocols[group.protocol] for run in runs]
-    held_out = [protocol.validation for protocol in protocols]
-    epochs = [protocol.epoch for protocol in protocols]
-    return seed_row(seed, epochs, [protocol.test for protocol in protocols], held_out, group.metric)
 
 
 def seed_row(
@@ -309,20 +306,9 @@ def seed_row(
     )
 
 
-def _watched(run: Run) -> bool:
-    return bool(run.config.get("training", {}).get("watch_test")) or run.test_reads > 1
-
-
 def origin_of(runs: Sequence[Run]) -> Origin:
     def distinct(name: str) -> list[str]:
         return sorted({str(getattr(run.provenance, name)) for run in runs})
 
     listed = {name: distinct(name) for name in ("lungtune", "git_commit", "python", "torch", "device", "command")}
     return Origin(**listed, finished=max(run.provenance.finished for run in runs))
-
-
-def _registered(info: Mapping[str, Any] | None, data_hash: str) -> Registered | None:
-    """The registry's word on this config, unless it was trained on other data."""
-    if info is None or info.get("data_hash", data_hash) != data_hash:
-        return None
-    return Registered(name=str(info["name"]), version=str(info["version"]), alias=info.get("alias"))

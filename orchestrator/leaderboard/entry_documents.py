@@ -20,7 +20,6 @@ from orchestrator.analysis import bootstrap
 from orchestrator.analysis.breakdowns import UNKNOWN, age_group, breakdowns
 from orchestrator.analysis.calibration import reliability
 from orchestrator.analysis.patient_counts import Tally, tally
-from orchestrator.analysis.predictions import BROKEN, Predictions, read_predictions
 from orchestrator.leaderboard.ensembles import read_folds
 from orchestrator.leaderboard.entries import cycles_of
 from orchestrator.leaderboard.reading import unreadable
@@ -37,6 +36,7 @@ from orchestrator.leaderboard.schema import (
 )
 from workers.ensembles import EnsembleResult, EnsembleStore
 from workers.evaluation import softmax
+from workers.predictions import BROKEN, Predictions, read_predictions
 from workers.results import FoldResult, ResultStore
 
 VERSION = 2  # of how a document is made: another one makes all of them anew

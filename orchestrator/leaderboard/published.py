@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from feature_store.metrics import MEANINGS, Metric
-from orchestrator.leaderboard.measures import heading
+from orchestrator.leaderboard.headings import heading
 from orchestrator.leaderboard.schema import Published
 
 FILE = "published_results.csv"

@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from feature_store.errors import UserError
-from orchestrator.leaderboard.result_cache import READERS, Kept
+from orchestrator.leaderboard.result_cache import Kept
 from orchestrator.leaderboard.runs import Run
 from orchestrator.leaderboard.schema import Problem
 from orchestrator.leaderboard.soundness import apart_from_most, fault_of
-from workers.results import RESULT, ResultStore
+from workers.results import READERS, RESULT, ResultStore
 
 
 def read_runs(results: ResultStore, kept: Kept) -> tuple[list[Run], list[Problem]]:

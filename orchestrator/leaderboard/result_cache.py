@@ -22,10 +22,9 @@ from pydantic import ValidationError
 from feature_store.errors import UserError
 from feature_store.storage import LocalStorage
 from orchestrator.analysis.patient_counts import Tally, tally
-from orchestrator.analysis.predictions import check_side, read_predictions
-from workers.results import PREDICTIONS, RESULT, DataSummary, FoldResult, ResultStore
+from workers.predictions import check_side, read_predictions
+from workers.results import PREDICTIONS, READERS, RESULT, DataSummary, FoldResult, ResultStore
 
-READERS = 8
 VERSION = 4  # of what is kept: another one is read anew
 COLUMNS = ("name", "stamp", "result", "tallies")
 
@@ -83,7 +82,7 @@ class Kept:
         return result
 
     def read_ahead(self, names: Iterable[str]) -> None:
-        """Read the predictions of results that were read, several at once: one by one a network would take its time."""
+        """Read the predictions of results that were read, several at once."""
 
         def read(name: str) -> tuple[str, dict[str, Tally] | UserError]:
             try:

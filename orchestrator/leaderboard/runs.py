@@ -35,18 +35,7 @@ class Run:
     @classmethod
     def of(cls, result: FoldResult, shared: dict[Any, Any]) -> Run:
         """Keep what the board needs; equal configs and cohorts are one object, through `shared`."""
-        data = result.data
-        cohort = Cohort(
-            data.dataset,
-            data.task,
-            result.key.split,
-            result.key.split_hash,
-            tuple(data.classes),
-            data.synthetic,
-            data.recordings,
-            data.recordings_listed,
-            data.metric,
-        )
+        data, cohort = result.data, Cohort.of(result)
         return cls(
             hash=result.hash,
             key=result.key,

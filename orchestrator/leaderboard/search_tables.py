@@ -8,15 +8,15 @@ import numpy as np
 
 from feature_store.errors import UserError
 from orchestrator.analysis import bootstrap
-from orchestrator.analysis.groups import Cohort
+from orchestrator.analysis.groups import Cohort, Group, grouped, groups_of
 from orchestrator.analysis.labels import describe_model, describe_objective
-from orchestrator.leaderboard.cohorts import data_of, grouped, groups_of, slug, warnings_of
+from orchestrator.leaderboard.cohorts import data_of, slug, warnings_of
 from orchestrator.leaderboard.entries import pooled_score
-from orchestrator.leaderboard.groups import Group
 from orchestrator.leaderboard.result_cache import Kept
 from orchestrator.leaderboard.runs import Run
-from orchestrator.leaderboard.schema import HONEST, SearchRow, SearchTable
+from orchestrator.leaderboard.schema import SearchRow, SearchTable
 from orchestrator.leaderboard.tables import tell_apart
+from workers.results import HONEST
 
 BEST_TRIALS = 5  # of a model family, in a table of the search
 
@@ -49,12 +49,12 @@ def search_tables(
             )
 
 
-def _trial_score(group: Group) -> float:
+def _trial_score(group: Group[Run]) -> float:
     return float(np.mean([group.test(run).value(group.metric) for run in group.used or group.runs]))
 
 
 def _search_row(
-    group: Group,
+    group: Group[Run],
     kept: Kept,
     ranked: Mapping[tuple[str, str], str],
 ) -> SearchRow:
@@ -78,7 +78,7 @@ def _search_row(
         sensitivity=float(np.mean([test.sensitivity for test in tests])),
         folds=group.folds,
         folds_done=group.folds if group.complete else group.folds_done,
-        seeds=len(group.complete) or len(group.begun),
+        seeds=len(group.complete) or len(group.started),
         config=first.config,
         ranked_as=ranked.get((first.key.config_hash, group.protocol)),
     )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
+from feature_store.counted import counted
 from feature_store.errors import UserError
 from orchestrator.analysis.labels import describe_model, describe_objective, pretraining
 from orchestrator.leaderboard.runs import Run
@@ -51,7 +52,8 @@ def fault_of(name: str, result: FoldResult) -> str | None:
         return "a count or a time in it is negative"
     for protocol, found in result.protocols.items():
         if found.test.n != data.test:
-            return f"protocol '{protocol}' was tested on {found.test.n} cycles, and the test side has {data.test}"
+            tested = counted(found.test.n, "cycle")
+            return f"protocol '{protocol}' was tested on {tested}, and the test side has {data.test}"
         for side, metrics in (("test", found.test), ("validation", found.validation)):
             problem = metrics and _confusion_fault(metrics, data)
             if metrics and side == "validation":  # a test side's numbers are held against its predictions
@@ -80,11 +82,13 @@ def _config_fault(result: FoldResult) -> str | None:
         return None
     try:
         config = ExperimentConfig.parse(result.config)
+        same_packages = config.packages == result.model.get("packages", {})
     except UserError as error:  # settings may have gone since, and choices: another type is another matter
         found = error.__cause__.errors() if isinstance(error.__cause__, ValidationError) else []
         wrong = [".".join(map(str, one["loc"])) for one in found if _of_another_type(dict(one))]
         return f"its config holds something else at {wrong[0]}" if wrong else None
-    if config.feature.feature_id == result.key.feature_id and config.config_hash != result.key.config_hash:
+    same_terms = same_packages and config.feature.feature_id == result.key.feature_id
+    if same_terms and config.config_hash != result.key.config_hash:
         return f"its config is not the one that it is named by: its hash is {config.config_hash}"
     if (config.dataset, config.task) != (result.data.dataset, result.data.task):
         return f"its data are of {result.data.dataset} {result.data.task}, its config is not"
@@ -103,9 +107,9 @@ def _of_another_type(error: Mapping[str, Any]) -> bool:
 def _confusion_fault(metrics: Metrics, data: DataSummary) -> str | None:
     classes, confusion = len(data.classes), metrics.confusion
     if len(confusion) != classes or any(len(row) != classes for row in confusion) or len(metrics.recall) != classes:
-        return f"its confusion matrix is not of {classes} classes"
+        return f"its confusion matrix is not of {counted(classes, 'class', 'classes')}"
     if min(map(min, confusion)) < 0 or sum(map(sum, confusion)) != metrics.n or not metrics.n:
-        return f"its confusion matrix does not count {metrics.n} cycles"
+        return f"its confusion matrix does not count {counted(metrics.n, 'cycle')}"
     return None
 
 

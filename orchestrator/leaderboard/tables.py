@@ -8,11 +8,13 @@ from typing import Any
 
 from feature_store.metrics import Metric
 from orchestrator.analysis import bootstrap
+from orchestrator.analysis.groups import grouped
+from orchestrator.analysis.items import Estimate
 from orchestrator.analysis.labels import differences
 from orchestrator.analysis.ranking import places
-from orchestrator.leaderboard.cohorts import grouped
 from orchestrator.leaderboard.entries import Candidate
-from orchestrator.leaderboard.schema import HONEST, Difference, Entry, Estimate, SearchRow, Table
+from orchestrator.leaderboard.schema import Difference, Entry, SearchRow, Table
+from workers.results import HONEST
 
 AT_ONCE = 500  # entries whose resamples are in memory together, where no rank needs all of them
 

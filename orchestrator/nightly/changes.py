@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
+from feature_store.counted import counted
 from feature_store.metrics import LABELS, USUAL, Metric
 from orchestrator.markdown import text
 from orchestrator.nightly.snapshot import Snapshot, Standing
@@ -78,7 +79,7 @@ class Changes(BaseModel):
     @property
     def summary(self) -> str:
         """One sentence."""
-        counted = [
+        parts = [
             (len(self.refused), "registered model fails its check", "registered models fail their check"),
             (len(self.contradicted), "entry contradicts its predictions", "entries contradict their predictions"),
             (len(self.champions), "new champion", "new champions"),
@@ -88,7 +89,7 @@ class Changes(BaseModel):
             (len(self.failed), "failed trial", "failed trials"),
             (len(self.problems), "result left out", "results left out"),
         ]
-        said = [f"{count} {one if count == 1 else many}" for count, one, many in counted if count]
+        said = [counted(count, one, many) for count, one, many in parts if count]
         return ", ".join(said) or ("nothing changed" if self.nothing else "small changes")
 
 

@@ -7,22 +7,11 @@ import itertools
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestrator.pruning.racing import Racing
-from orchestrator.pruning.rules import Halving, History, Rule, RunningMean, Wilcoxon
-from search_spaces.schema import Pruner
+from feature_store.errors import UserError
+from orchestrator.pruning.rule import History, Rule
+from search_spaces.pruners import PRUNERS, NoPruning, PrunerPart
 
-__all__ = [
-    "EndedTrials",
-    "FoldPruner",
-    "Halving",
-    "History",
-    "Racing",
-    "Rule",
-    "RunningMean",
-    "Wilcoxon",
-    "build_pruner",
-    "build_rule",
-]
+__all__ = ["EndedTrials", "FoldPruner", "History", "Rule", "build_pruner", "build_rule"]
 
 
 class EndedTrials:
@@ -54,7 +43,7 @@ class FoldPruner(optuna.pruners.BasePruner):
     """Gives a rule what it needs of an Optuna study whose trials report running means, step by step over folds.
 
     Args:
-        rule: that answers.
+        rule: that answers, lungtune's own or another package's.
         ended: the study's ended trials.
         by_family: whether a trial is compared with those of its own family alone, whose best is wanted too.
     """
@@ -63,10 +52,23 @@ class FoldPruner(optuna.pruners.BasePruner):
         self.rule, self.ended, self.by_family = rule, ended, by_family
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Whether the trial should stop.
+
+        Raises:
+            UserError: a rule of another package fails.
+        """
         if trial.last_step is None:
             return False
         family = trial.user_attrs.get("family") if self.by_family else None
-        return self.rule.stops(fold_values(trial), self.ended.of(study, family))
+        values, past = fold_values(trial), self.ended.of(study, family)
+        if self.rule.settings.name in PRUNERS.own:
+            return self.rule.stops(values, past)
+        try:
+            return bool(self.rule.stops(values, past))
+        except Exception as error:  # of another package's code
+            what = f"failed after fold {len(values)} of trial {trial.number}: {type(error).__name__}: {error}"
+            where = f"pruning rule '{self.rule.settings.name}' ({PRUNERS.package(self.rule.settings)})"
+            raise UserError(what, where=where, hint="report it to those who maintain the package") from error
 
 
 def fold_values(trial: FrozenTrial) -> list[float]:
@@ -75,26 +77,24 @@ def fold_values(trial: FrozenTrial) -> list[float]:
     return [after - before for before, after in itertools.pairwise(sums)]
 
 
-def build_rule(config: Pruner) -> Rule | None:
-    """The rule that a search space asks for; None for no pruning."""
-    common = {"after_folds": config.after_folds, "startup_trials": config.startup_trials}
-    rules: dict[str, Rule | None] = {
-        "none": None,
-        "median": RunningMean(**common, percentile=50.0),
-        "percentile": RunningMean(**common, percentile=config.percentile),
-        "halving": Halving(**common, reduction=config.reduction),
-        "wilcoxon": Wilcoxon(**common, p=config.p),
-        "racing": Racing(**common, share=config.share),
-    }
-    return rules[config.name]
+def build_rule(settings: PrunerPart) -> Rule | None:
+    """The rule that a search space asks for; None for no pruning.
+
+    Raises:
+        UserError: another package brings the rule, and it cannot be used.
+    """
+    return None if isinstance(settings, NoPruning) else PRUNERS.build(settings, kind=Rule)  # type: ignore[type-abstract]
 
 
-def build_pruner(config: Pruner, ended: EndedTrials, *, by_family: bool) -> optuna.pruners.BasePruner:
+def build_pruner(settings: PrunerPart, ended: EndedTrials, *, by_family: bool) -> optuna.pruners.BasePruner:
     """The pruner that a search space asks for.
 
     Args:
-        config: which, and its settings.
+        settings: which, and what it needs.
         ended, by_family: as `FoldPruner` takes them.
+
+    Raises:
+        UserError: as `build_rule`.
     """
-    rule = build_rule(config)
+    rule = build_rule(settings)
     return optuna.pruners.NopPruner() if rule is None else FoldPruner(rule, ended, by_family=by_family)

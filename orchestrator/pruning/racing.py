@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from orchestrator.pruning.rules import History, Rule
+from orchestrator.pruning.rule import History, Rule
+from search_spaces.pruners import RacingPruner
 
 
 class Spread(NamedTuple):
@@ -29,8 +29,7 @@ class Spread(NamedTuple):
     noise: float
 
 
-@dataclass(frozen=True)
-class Racing(Rule):
+class Racing(Rule[RacingPruner]):
     """Stops a trial whose chance to end above the best complete trial has fallen to a share of a new trial's chance.
 
     After many trials any new one has little chance, so a fixed level would stop every trial at its first fold; what
@@ -38,16 +37,13 @@ class Racing(Rule):
     which a trial's unknown config effect has the spread of all trials' as its prior, so that one lucky or unlucky fold
     counts for little where folds are noisy, and for much where they agree. The best trial's final mean is known; the
     folds that are still to come add their own noise.
-
-    Attributes:
-        share: of a new trial's chance, below which a trial stops.
     """
-
-    share: float = 0.2
 
     def judge(self, values: np.ndarray, past: History) -> bool:
         spread, best = spread_of(past), float(past.best().mean())
-        return self.chance_to_win(values, best, spread) < self.share * self.chance_to_win(values[:0], best, spread)
+        return self.chance_to_win(values, best, spread) < self.settings.share * self.chance_to_win(
+            values[:0], best, spread
+        )
 
     @staticmethod
     def chance_to_win(values: np.ndarray, best: float, spread: Spread) -> float:
@@ -66,6 +62,11 @@ class Racing(Rule):
         expected = values.sum() + spread.folds[done:].sum() + left * effect
         deviation = math.sqrt(left**2 / weight + left * spread.noise)
         return 0.5 * math.erfc((folds * best - expected) / deviation / math.sqrt(2))
+
+
+def build(settings: RacingPruner) -> Racing:
+    """The rule of these settings."""
+    return Racing(settings)
 
 
 SMALLEST = 1e-3  # squared Score points: a variance is never taken for less

@@ -71,7 +71,7 @@ class Decision(BaseModel):
         return cls.model_validate_json(tags[DECISION]) if tags.get(DECISION) else None
 
 
-class ChampionChange(BaseModel):
+class ChampionRecord(BaseModel):
     """A version became champion. Kept with the registered model, one tag per change, so that nothing is overwritten."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -94,13 +94,13 @@ def write_decision(client: MlflowClient, name: str, version: str, decision: Deci
         client.delete_model_version_tag(name, version, stale)
 
 
-def write_change(client: MlflowClient, name: str, change: ChampionChange) -> None:
+def write_change(client: MlflowClient, name: str, change: ChampionRecord) -> None:
     """Add a change to a registered model's list, under a key of its own that sorts by time."""
     key = f"{HISTORY}{time.time_ns():020d}.{uuid.uuid4().hex[:8]}"
     client.set_registered_model_tag(name, key, change.model_dump_json())
 
 
-def read_changes(client: MlflowClient, name: str) -> list[ChampionChange]:
+def read_changes(client: MlflowClient, name: str) -> list[ChampionRecord]:
     """The changes of a registered model's champion, oldest first; empty where there is no such model."""
     try:
         tags = client.get_registered_model(name).tags
@@ -108,4 +108,4 @@ def read_changes(client: MlflowClient, name: str) -> list[ChampionChange]:
         if error.error_code not in NOT_THERE:
             raise  # a server that is lost, or refuses, has not said that there is none
         return []
-    return [ChampionChange.model_validate_json(tags[key]) for key in sorted(tags) if key.startswith(HISTORY)]
+    return [ChampionRecord.model_validate_json(tags[key]) for key in sorted(tags) if key.startswith(HISTORY)]

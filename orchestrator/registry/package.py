@@ -37,9 +37,15 @@ REQUIREMENTS = (
 )
 
 
-def dependencies() -> list[Dependency]:
-    """What the model needs to run, at the versions of this installation."""
-    return [Dependency(name=name, version=metadata.version(name)) for name in REQUIREMENTS]
+def dependencies(config: ExperimentConfig) -> list[Dependency]:
+    """What a model of this config needs to run, at the versions of this installation; with the package it is from.
+
+    Raises:
+        UserError: the package that the model is from is not installed here.
+    """
+    own = [(name, metadata.version(name)) for name in REQUIREMENTS]
+    others = sorted({package.rpartition(" ")[::2] for package in config.packages.values()})
+    return [Dependency(name=name, version=version) for name, version in [*own, *others]]
 
 
 def save_model(folder: Path, config: ExperimentConfig, card: ModelCard, results: ResultStore) -> None:

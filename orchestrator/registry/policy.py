@@ -11,12 +11,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from feature_store.counted import counted
 from feature_store.errors import UserError
 from feature_store.metrics import LABELS, USUAL, Metric
 from feature_store.typed_settings import TypedSettings
 from feature_store.yaml_files import read_yaml
-from orchestrator.registry.card.card import Estimate, ModelCard
-from workers.config import explain
+from orchestrator.registry.card.card import CardEstimate, ModelCard
+from workers.config.explain import explain
 
 VARIABLE = "LUNGTUNE_POLICY"
 DEFAULT = Path(__file__).parent / "policies" / "default.yaml"
@@ -73,8 +74,9 @@ class Complete(Rule):
         missing = card.missing_runs
         if missing:
             named = ", ".join(f"seed {seed} fold {fold}" for seed, fold in missing[:3])
-            return False, f"{len(missing)} of {card.folds * len(card.seeds)} fold runs are missing: {named}"
-        return True, f"{card.folds} of {card.folds} folds done by {_count(len(card.seeds), 'seed')}"
+            wanted = counted(card.folds * len(card.seeds), "fold run is", "fold runs are")
+            return False, f"{len(missing)} of {wanted} missing: {named}"
+        return True, f"{card.folds} of {counted(card.folds, 'fold')} done by {counted(len(card.seeds), 'seed')}"
 
 
 class Seeds(Rule):
@@ -83,7 +85,7 @@ class Seeds(Rule):
     at_least: int = Field(default=2, ge=1, le=1000)
 
     def judge(self, card: ModelCard) -> tuple[bool, str]:
-        return len(card.seeds) >= self.at_least, f"{_count(len(card.seeds), 'seed')}, at least {self.at_least} wanted"
+        return len(card.seeds) >= self.at_least, f"{counted(len(card.seeds), 'seed')}, at least {self.at_least} wanted"
 
 
 class Honest(Rule):
@@ -183,7 +185,7 @@ class Verified(Rule):
         difference = abs(found.score - found.stored_score)
         detail = (
             f"the registered weights agree with the stored predictions on {100 * found.agreement:.1f} % of "
-            f"{found.cycles} cycles, {LABELS[found.metric]} {found.score:.2f} for {found.stored_score:.2f}"
+            f"{counted(found.cycles, 'cycle')}, {LABELS[found.metric]} {found.score:.2f} for {found.stored_score:.2f}"
         )
         return found.agreement >= self.agreement and difference <= self.score_within, detail
 
@@ -258,7 +260,7 @@ class Policy(TypedSettings):
         return outcomes
 
 
-def _above(ours: Estimate, theirs: Estimate, number: str, than: str) -> tuple[bool, str]:
+def _above(ours: CardEstimate, theirs: CardEstimate, number: str, than: str) -> tuple[bool, str]:
     """Lower bound against lower bound; without an interval nothing is above anything."""
     if ours.low is None or theirs.low is None:
         return False, f"the {number} has no interval: too few patients were tested"
@@ -267,8 +269,4 @@ def _above(ours: Estimate, theirs: Estimate, number: str, than: str) -> tuple[bo
 
 
 def _data(card: ModelCard) -> str:
-    return f"{card.recordings} {'synthetic ' if card.synthetic else ''}recordings, split {card.split}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{counted(card.recordings, 'synthetic recording' if card.synthetic else 'recording')}, split {card.split}"

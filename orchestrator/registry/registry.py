@@ -22,7 +22,7 @@ from orchestrator.registry.card.card import ModelCard
 from orchestrator.registry.card.card_markdown import description
 from orchestrator.registry.decision import (
     NOT_THERE,
-    ChampionChange,
+    ChampionRecord,
     Decision,
     read_changes,
     write_change,
@@ -32,12 +32,11 @@ from orchestrator.registry.package import save_model
 from orchestrator.registry.policy import Policy, Standing, Verification
 from orchestrator.registry.verification import verify
 from orchestrator.registry.version import CHAMPION, Registered, card_of, change_to
-from orchestrator.tracking.client import LOST, connect
+from orchestrator.tracking.client import LOST, connect, pages
 from orchestrator.tracking.moved_home import address_now
 from workers.config import ExperimentConfig
-from workers.inference import WEIGHTS
 from workers.provenance import now
-from workers.results import FoldResult, ResultStore
+from workers.results import WEIGHTS, FoldResult, ResultStore
 
 
 class Registry:
@@ -134,7 +133,7 @@ class Registry:
             return Verification(problem=str(error))
         return verify(card_of(version), weights, self.results, self.settings)
 
-    def history(self, name: str) -> list[ChampionChange]:
+    def history(self, name: str) -> list[ChampionRecord]:
         """All champions that a registered model has had, oldest first; empty where there is no such model.
 
         Raises:
@@ -165,11 +164,11 @@ class Registry:
     def versions(self) -> list[Registered]:
         """All versions of all models, newest first within a model."""
         found = []
-        for model in self.client.search_registered_models():
+        for model in pages(lambda token: self.client.search_registered_models(page_token=token)):
             aliases: dict[str, list[str]] = {}
             for alias, version in self.client.get_registered_model(model.name).aliases.items():
                 aliases.setdefault(str(version), []).append(alias)
-            for version in self._pages(model.name):
+            for version in self._versions(model.name):
                 number = str(version.version)
                 found.append(Registered(model.name, number, tuple(aliases.get(number, ())), dict(version.tags)))
         return sorted(found, key=lambda v: (v.name, -int(v.version)))
@@ -265,20 +264,13 @@ class Registry:
         key = results[0].key
         names = ",".join(sorted(result.hash[:12] for result in results))
         wanted = {"config_hash": config.config_hash, "data_hash": key.data_hash, "split": key.split, "results": names}
-        for version in self._pages(name):
+        for version in self._versions(name):
             if "card" in version.tags and all(version.tags.get(tag) == value for tag, value in wanted.items()):
                 return str(version.version)
         return None
 
-    def _pages(self, name: str) -> Iterator[ModelVersion]:
-        """All versions of a model: MLflow gives 200 at once."""
-        token: str | None = None
-        while True:
-            page = self.client.search_model_versions(f"name = '{name}'", page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
+    def _versions(self, name: str) -> Iterator[ModelVersion]:
+        return pages(lambda token: self.client.search_model_versions(f"name = '{name}'", page_token=token))
 
     def _create(self, name: str, config: ExperimentConfig, card: ModelCard, run_id: str) -> str:
         try:

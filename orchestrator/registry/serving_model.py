@@ -20,6 +20,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel
 
+from feature_store.counted import counted
 from feature_store.errors import UserError
 from workers.inference import RecordingPrediction, SoundModel
 from workers.sound import Limits, Sound, Waveform
@@ -91,7 +92,9 @@ class RespiratorySoundModel(PythonModel):
             return ()
         if not isinstance(recording.table, Mapping):
             hint = f"give `table`, the columns of {config.dataset} and their values"
-            raise UserError(f"the model takes {config.feature.table} numbers beside each sound", where=where, hint=hint)
+            raise UserError(
+                f"the model takes {counted(config.feature.table, 'number')} beside each sound", where=where, hint=hint
+            )
         cells = {column: None if _missing(cell) else cell for column, cell in recording.table.items()}
         return encode_cells(config.dataset, cells, f"{where}, table")
 

@@ -12,11 +12,11 @@ import numpy as np
 from feature_store.errors import UserError
 from feature_store.metrics import Metric
 from feature_store.settings import Settings
-from orchestrator.analysis.predictions import Predictions, predictions_of
 from orchestrator.registry.card.build_card import over_seeds
 from orchestrator.registry.card.card import ModelCard
 from orchestrator.registry.policy import Verification
 from workers.evaluation import evaluate
+from workers.predictions import Predictions, predictions_of
 from workers.results import FoldResult, ResultStore
 
 TOLERANCE = 0.01  # points between a stored number and that of the stored predictions

@@ -8,10 +8,11 @@ from typing import cast
 
 from pydantic import ValidationError
 
+from feature_store.counted import counted
 from feature_store.errors import UserError
 from feature_store.metrics import USUAL, Metric
 from orchestrator.registry.card.card import ModelCard
-from orchestrator.registry.decision import PROMOTED, ChampionChange, Decision
+from orchestrator.registry.decision import PROMOTED, ChampionRecord, Decision
 
 CHAMPION = "champion"
 
@@ -45,7 +46,7 @@ class Registered:
         try:
             return ModelCard.of_tags(self.tags)
         except ValidationError as error:
-            what = f"its model card cannot be read ({error.error_count()} problems)"
+            what = f"its model card cannot be read ({counted(error.error_count(), 'problem')})"
             hint = "its tag `card` was changed, or is of another version: run its sweep again, which registers it again"
             raise UserError(what, where=str(self), hint=hint) from error
 
@@ -80,10 +81,10 @@ def card_of(version: Registered) -> ModelCard:
     return card
 
 
-def change_to(version: Registered) -> ChampionChange:
+def change_to(version: Registered) -> ChampionRecord:
     """The entry of the champions' list that a champion is due, from its own tags."""
     decision = version.decision
-    return ChampionChange(
+    return ChampionRecord(
         version=version.version,
         when=decision.when if decision else "",
         reason=version.tags.get(PROMOTED, ""),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from orchestrator.pruning import History, Racing
-from orchestrator.pruning.racing import spread_of
+from feature_store.counted import counted
+from orchestrator.pruning import History
+from orchestrator.pruning.racing import Racing, spread_of
 from search_spaces.schema import Budget, Resources
 
 ENOUGH = 10  # complete trials before the chance of a better one is believed
@@ -69,9 +70,9 @@ class Ledger:
         """
         budget, hours = self.budget, (time.monotonic() - self.started) / 3600
         if budget.hours is not None and hours >= budget.hours:
-            return f"{hours:.2f} of {budget.hours:g} hours are over"
+            return f"{hours:.2f} of {counted(budget.hours, 'hour is', 'hours are')} over"
         if budget.gpu_hours is not None and self.gpu_hours >= budget.gpu_hours:
-            return f"{self.gpu_hours:.2f} of {budget.gpu_hours:g} GPU hours are spent"
+            return f"{self.gpu_hours:.2f} of {counted(budget.gpu_hours, 'GPU hour is', 'GPU hours are')} spent"
         if budget.cost is not None and self.cost >= budget.cost:
             return f"{self.cost:.2f} of {budget.cost:g} are spent"
         if budget.chance is not None and history is not None and len(history.whole) >= ENOUGH:

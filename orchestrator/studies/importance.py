@@ -5,6 +5,7 @@ from __future__ import annotations
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from feature_store.counted import counted
 from feature_store.errors import UserError
 from feature_store.settings import Settings
 from orchestrator.studies.storage import load_study, score_of
@@ -44,7 +45,7 @@ def importances(name: str, settings: Settings) -> dict[str, dict[str, float]]:
         told[family] = {key.removeprefix(f"{family}:"): float(share) for key, share in found.items()}
     if not told:
         raise UserError(
-            f"no family has {FEWEST} complete trials with a parameter in common", where=study.study_name,
+            f"no family has {counted(FEWEST, 'complete trial')} with a parameter in common", where=study.study_name,
             hint="run more trials",
         )  # fmt: skip
     return told

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from feature_store.counted import counted
 from feature_store.errors import UserError
 
 LINE_START = b'{"op_code":'  # how Optuna begins every line
@@ -35,7 +36,7 @@ def open_journal(path: Path) -> JournalStorage:
         with _lock(path):
             _mend(path)
     try:
-        return JournalStorage(_WholeLines(str(path)))
+        return JournalStorage(_WholeLines(path))
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # lines of JSON that Optuna cannot replay
         what = f"is a journal that Optuna cannot read: {type(error).__name__}: {error}"
         raise UserError(what, where=str(path), hint=AWAY) from error
@@ -96,8 +97,12 @@ def _lock(path: Path) -> Iterator[None]:
 class _WholeLines(JournalFileBackend):
     """Appends whole lines only: never to a torn one, and none is left torn by a full disk."""
 
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self.path = path
+
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        path = Path(self._file_path)
+        path = self.path
         text = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in logs).encode()
         with _lock(path):
             if not _ends_whole(path):
@@ -160,9 +165,8 @@ def _mend(path: Path) -> None:
     finally:
         new.unlink(missing_ok=True)
     log.warning(
-        "%s: %d torn line%s, left by a kill or a full disk, moved to %s; trials that it cuts off are asked for again",
+        "%s: %s, left by a kill or a full disk, moved to %s; trials that it cuts off are asked for again",
         path,
-        len(torn),
-        "" if len(torn) == 1 else "s",
+        counted(len(torn), "torn line"),
         beside,
     )

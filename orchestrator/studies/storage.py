@@ -8,6 +8,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
+from feature_store.counted import counted
 from feature_store.errors import UserError, nearest
 from feature_store.redaction import mask
 from feature_store.settings import Settings
@@ -48,7 +49,8 @@ def find_study(name: str, settings: Settings) -> str:
     if len(found) == 1:
         return found[0]
     hint = nearest(name, known) if known and not found else f"known: {', '.join(found or known) or 'none yet'}"
-    raise UserError(f"{len(found) or 'no'} study begins with '{name}'", where="study", hint=hint)
+    count = counted(len(found), "study begins", "studies begin") if found else "no study begins"
+    raise UserError(f"{count} with '{name}'", where="study", hint=hint)
 
 
 def load_study(name: str, settings: Settings) -> optuna.Study:

@@ -18,9 +18,10 @@ from feature_store.redaction import mask
 from feature_store.settings import Settings
 from orchestrator.pruning import EndedTrials, History, build_pruner
 from orchestrator.studies.budget import Spent
+from orchestrator.studies.samplers import build_sampler
 from orchestrator.studies.storage import open_storage, score_of
 from orchestrator.studies.warm_start import earlier_parameters
-from search_spaces.schema import Search, SearchSpace
+from search_spaces.schema import SearchSpace
 from workers.config import ExperimentConfig
 from workers.lease import Holder, Lease, lease
 from workers.results import ResultStore
@@ -92,9 +93,11 @@ class Study:
         self.ended_trials = EndedTrials(folds)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        self.storage = open_storage(settings.optuna)
         self.study = optuna.create_study(
             study_name=self.name,
-            storage=open_storage(settings.optuna),
+            storage=self.storage,
+            sampler=build_sampler(space.search, asked=0),
             directions=["maximize"] if space.search.cost is None else ["maximize", "minimize"],
             pruner=build_pruner(space.search.pruner, self.ended_trials, by_family=space.promotion.each_family),
             load_if_exists=True,
@@ -143,7 +146,7 @@ class Study:
 
     def _begin_with(self, count: int) -> None:
         """Put the best parameters of earlier studies first into the queue."""
-        for parameters in earlier_parameters(self.space, self.study._storage, self.name, count):
+        for parameters in earlier_parameters(self.space, self.storage, self.name, count):
             self.study.enqueue_trial(parameters, user_attrs={"from_the_past": True})
 
     def take_up(self) -> int:
@@ -155,9 +158,15 @@ class Study:
         stale = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         for trial in stale:
             self.study.enqueue_trial(trial.params, skip_if_exists=False)
-            self.study._storage.set_trial_user_attr(trial._trial_id, "abandoned", True)
+            self.storage.set_trial_user_attr(self._storage_id(trial.number), "abandoned", True)
             self.study.tell(trial.number, state=TrialState.FAIL)
         return len(stale)
+
+    def _storage_id(self, number: int) -> int:
+        """The storage's own number of a trial, which counts over all of its studies."""
+        return self.storage.get_trial_id_from_study_id_trial_number(
+            self.storage.get_study_id_from_name(self.name), number
+        )
 
     def ended(self) -> int:
         """Trials that count: done, pruned, or failed by their own fault."""
@@ -185,10 +194,10 @@ class Study:
 
     def report(self, number: int, value: float, step: int) -> bool:
         """Note the running mean after `step` fold runs; True when the trial should stop."""
-        trial = self.running[number]
         if self.space.search.cost is not None:  # Optuna's own report is for one objective
-            self.study._storage.set_trial_intermediate_value(trial._trial_id, step, value)
+            self.storage.set_trial_intermediate_value(self._storage_id(number), step, value)
             return False
+        trial = self.running[number]
         trial.report(value, step)
         return trial.should_prune()
 
@@ -247,22 +256,3 @@ class Study:
         if self.space.search.cost is None:
             return []
         return sorted(self.study.best_trials, key=lambda trial: (-score_of(trial), trial.number))
-
-
-def build_sampler(search: Search, asked: int) -> optuna.samplers.BaseSampler:
-    """The sampler for the next trial of a search.
-
-    Args:
-        search: which sampler, and its seed.
-        asked: trials asked for before.
-    """
-    seed, startup = search.seed + asked, search.startup_trials
-    if search.sampler == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    if search.sampler == "qmc":  # its place in the sequence is in the study
-        return optuna.samplers.QMCSampler(seed=search.seed, scramble=True, warn_independent_sampling=False)
-    if search.sampler == "gp":
-        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
-    if search.sampler == "cmaes":
-        return optuna.samplers.CmaEsSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
-    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, group=True)

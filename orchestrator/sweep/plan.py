@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from feature_store.errors import UserError
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
-from orchestrator.pruning import Wilcoxon, build_rule
+from orchestrator.pruning import build_rule
 from orchestrator.registry.policy import Policy
+from orchestrator.studies.samplers import build_sampler
 from search_spaces.schema import SearchSpace
 from workers.config import ExperimentConfig
 from workers.data import task_classes
@@ -65,9 +66,12 @@ def check_space(space: SearchSpace, store: FeatureStore, settings: Settings) -> 
         The folds of a trial, in their order.
 
     Raises:
-        UserError: a feature, task, split, fold, pretrained file or policy is not there.
+        UserError: a feature, task, split, fold, pretrained file or policy is not there; another package's rule or
+            sampler cannot be used.
     """
     Policy.load()  # else a bad policy would be told when all is trained
+    build_rule(space.search.pruner)
+    build_sampler(space.search, asked=0)
     pretrained: set[str] = set()
     for family in space.family_names:
         for config in space.corners(family):
@@ -104,36 +108,21 @@ def make_plan(space: SearchSpace, settings: Settings) -> Plan:
     config = space.corners(space.family_names[0])[0]
     outer = store.split(config.dataset, space.promotion.split, task=config.task)
     finalists = len(space.family_names) if space.promotion.each_family else 1
+    runs_per_trial = len(folds) * len(space.evaluation.seeds)
+    rule = build_rule(space.search.pruner)
     return Plan(
         study=space.study_name,
         families=[_family(space, name, recorded) for name in space.family_names],
         folds=folds,
         trials=space.search.trials,
-        search_runs=space.search.trials * len(folds) * len(space.evaluation.seeds),
+        search_runs=space.search.trials * runs_per_trial,
         promotion_runs=finalists * len(outer.folds()) * len(space.promotion.seeds),
         results_recorded=sum(map(len, recorded.values())),
-        warnings=pruner_warnings(space, len(folds) * len(space.evaluation.seeds)),
+        warnings=[
+            *(rule.warnings(runs_per_trial, space.search.trials) if rule else []),
+            *space.search.sampler.warnings(space.search.model_fields_set),
+        ],
     )
-
-
-def pruner_warnings(space: SearchSpace, fold_runs: int) -> list[str]:
-    """Why the pruner of a search space can never stop a trial, if that is so.
-
-    Args:
-        space: the search space.
-        fold_runs: of a whole trial.
-    """
-    pruner, rule = space.search.pruner, build_rule(space.search.pruner)
-    if rule is None:
-        return []
-    if pruner.after_folds >= fold_runs:
-        return [f"pruner: every trial gets {pruner.after_folds} folds and has {fold_runs}: nothing can be stopped"]
-    if isinstance(rule, Wilcoxon) and rule.earliest >= fold_runs:
-        first = f"its test at p = {pruner.p:g} cannot reject before fold {rule.earliest}"
-        return [f"pruner wilcoxon is inert: {first}, and a trial has {fold_runs}; raise p or use racing"]
-    if pruner.startup_trials >= space.search.trials:
-        return [f"pruner: it waits for {pruner.startup_trials} complete trials, and the sweep has no more"]
-    return []
 
 
 def _family(space: SearchSpace, name: str, recorded: dict[tuple[str, str], list[float]]) -> FamilyPlan:

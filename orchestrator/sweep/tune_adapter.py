@@ -9,6 +9,7 @@ from typing import Any
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from feature_store.errors import UserError
 from orchestrator.execution.cluster import Cluster
 from orchestrator.execution.gpu_sharing import Packing
 from orchestrator.studies.budget import Ledger, Spent
@@ -42,7 +43,7 @@ class StudySearcher(Searcher):
 
     Attributes:
         limit: of the budget that was reached, if one was.
-        broken: the machine's fault that stopped the sweep, if one did.
+        broken: the fault of the machine or of another package that stopped the sweep, if one did.
         slots: trials that may run at once; None for any number. Unless the search space says how many, it follows what
             the cluster has: nodes that join are used, and those that leave are not waited for.
     """
@@ -104,7 +105,11 @@ class StudySearcher(Searcher):
         self.packing.note(trial.asked.config, report.peak_bytes, report.device_bytes)
         if self._taken_over():
             return True
-        return self.study.report(trial.asked.number, report.value, report.fold_runs)
+        try:
+            return self.study.report(trial.asked.number, report.value, report.fold_runs)
+        except UserError as error:  # the rule of another package fails: what runs goes on, and nothing more is begun
+            self.broken = self.broken or f"{error.where}: {error.what}"
+            return False
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         trial = self.open.pop(trial_id, None)

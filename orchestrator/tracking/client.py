@@ -7,8 +7,11 @@ import logging
 import os
 import shlex
 import socket
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from mlflow.exceptions import MlflowException
+from mlflow.store.entities import PagedList
 from mlflow.tracking import MlflowClient
 from requests.exceptions import ChunkedEncodingError, HTTPError, RequestException, Timeout
 from requests.exceptions import ConnectionError as RequestsConnectionError
@@ -20,6 +23,8 @@ from feature_store.settings import Settings, database_file
 from orchestrator.diagnosis.services import mlflow_refusal, mlflow_tracking
 from orchestrator.tracking.moved_home import artifacts, follow_home
 from workers import provenance
+
+Item = TypeVar("Item")
 
 LOST = (MlflowException, RequestException, OSError)
 OUTAGES = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
@@ -60,6 +65,22 @@ def connect(settings: Settings, asks: bool = False) -> MlflowClient:
     settings.home.mkdir(parents=True, exist_ok=True)
     follow_home(settings)
     return MlflowClient(tracking_uri=settings.mlflow, registry_uri=settings.mlflow)
+
+
+def pages(page: Callable[[str | None], PagedList[Item]]) -> Iterator[Item]:
+    """All that a search of MLflow finds; one answer of MLflow holds only so many.
+
+    Args:
+        page: asks for the page of a token, and for the first by None: ``lambda token: client.search_runs(...,
+            page_token=token)``.
+    """
+    token: str | None = None
+    while True:
+        found = page(token)
+        yield from found
+        token = found.token
+        if not token:
+            return
 
 
 def experiment_id(client: MlflowClient, name: str, settings: Settings) -> str:

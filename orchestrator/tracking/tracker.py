@@ -17,14 +17,16 @@ import numpy as np
 from mlflow.entities import Metric, Param, RunStatus, RunTag
 from optuna.trial import FrozenTrial, TrialState
 
+from feature_store.counted import counted
 from feature_store.redaction import mask
 from feature_store.settings import Settings
 from orchestrator.events import MlflowLost, MlflowRefused, Watch
 from orchestrator.studies.study import TrialSummary
 from orchestrator.tracking.background_writer import Outbox
-from orchestrator.tracking.client import connect, experiment_id, is_lost, refusal, source_tags
+from orchestrator.tracking.client import connect, experiment_id, is_lost, pages, refusal, source_tags
 from orchestrator.tracking.confusion_image import confusion_figure
 from orchestrator.tracking.result_metrics import result_metrics
+from search_spaces.overrides import flatten
 from search_spaces.schema import SearchSpace
 from workers.config import ExperimentConfig
 from workers.results import FoldResult, ResultStore
@@ -74,20 +76,13 @@ class Tracker:
     @functools.cached_property
     def runs(self) -> dict[str, _Run]:
         """The study's runs by their fingerprints, as an earlier driver left them."""
+        of_study = f"tags.`{STUDY}` = '{self.study}'"
         found: dict[str, _Run] = {}
-        token: str | None = None
-        while True:
-            page = self.client.search_runs(
-                [self.experiment], f"tags.`{STUDY}` = '{self.study}'", max_results=1000, page_token=token
-            )
-            for run in page:
-                tags = run.data.tags
-                results = {value for key, value in tags.items() if key.startswith("lungtune.result.")}
-                known = _Run(run.info.run_id, results, tags.get("lungtune.state"), run.info.status)
-                found[tags[FINGERPRINT]] = known
-            token = page.token
-            if not token:
-                return found
+        for run in pages(lambda token: self.client.search_runs([self.experiment], of_study, page_token=token)):
+            tags = run.data.tags
+            results = {value for key, value in tags.items() if key.startswith("lungtune.result.")}
+            found[tags[FINGERPRINT]] = _Run(run.info.run_id, results, tags.get("lungtune.state"), run.info.status)
+        return found
 
     # --- trials ---
 
@@ -273,7 +268,9 @@ class Tracker:
         self.outbox.put(end_all)
         left = self.outbox.close(PATIENCE)
         if left:
-            self.watch(MlflowLost(f"{left} entries not written; the next start writes them"))
+            self.watch(
+                MlflowLost(f"{counted(left, 'entry', 'entries')} not written; the next start writes what is left")
+            )
 
     def _lost(self, error: Exception) -> bool:
         """Whether to try again; then what is there is read again, since only the answer may have been lost."""
@@ -294,16 +291,3 @@ class Tracker:
 def experiment_name(space: SearchSpace) -> str:
     """The experiment of a sweep: one per dataset and task."""
     return f"{space.base.get('dataset', 'icbhi')}-{space.base.get('task', 'lungsound4')}"
-
-
-def flatten(content: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as dotted keys.
-
-    >>> flatten({"model": {"name": "ast"}})
-    {'model.name': 'ast'}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        path = f"{prefix}{key}"
-        flat |= flatten(value, f"{path}.") if isinstance(value, dict) else {path: value}
-    return flat

@@ -26,7 +26,8 @@ def encoded(**changes: str) -> tuple[dict[str, float], tuple[str, ...]]:
     return dict(zip(table.NAMES, numbers, strict=True)), doubts
 
 
-def test_F11_the_medical_table_gives_44_numbers_in_the_order_of_the_source() -> None:
+@pytest.mark.spec("F11")
+def test_the_medical_table_gives_44_numbers_in_the_order_of_the_source() -> None:
     numbers, doubts = encoded(Sex="2", Age="75", **{"Voice handicap index - 10": "30", "Smoking": "3"})
     assert len(numbers) == 44 and not doubts
     names = list(numbers)
@@ -42,23 +43,26 @@ def test_F11_the_medical_table_gives_44_numbers_in_the_order_of_the_source() -> 
     assert [numbers[f"Smoking={n}"] for n in range(4)] == [0, 0, 0, 1]
 
 
+@pytest.mark.spec("F11")
 @pytest.mark.parametrize("column", list(table.CATEGORIES))
-def test_F11_every_code_of_a_category_has_a_column_of_its_own(column: str) -> None:
+def test_every_code_of_a_category_has_a_column_of_its_own(column: str) -> None:
     for code in table.CATEGORIES[column]:
         numbers, doubts = encoded(**{column.strip(): str(code)})
         own = {name: value for name, value in numbers.items() if name.startswith(f"{column.strip()}=")}
         assert own.pop(f"{column.strip()}={code}") == 1 and not any(own.values()) and not doubts
 
 
+@pytest.mark.spec("F11")
 @pytest.mark.parametrize("code", ("9", "", "often", "1.5", "nan"))
-def test_F11_an_unknown_or_missing_category_is_none_of_the_known_and_told(code: str) -> None:
+def test_an_unknown_or_missing_category_is_none_of_the_known_and_told(code: str) -> None:
     numbers, doubts = encoded(Smoking=code)
     assert len(numbers) == 44 and not any(numbers[f"Smoking={n}"] for n in range(4))
     assert len(doubts) == 1 and "Smoking" in doubts[0]
 
 
+@pytest.mark.spec("F11")
 @pytest.mark.parametrize("column", ("PPD", "Voice handicap index - 10"))
-def test_F11_what_the_contest_leaves_empty_is_zero_and_nothing_to_tell(column: str) -> None:
+def test_what_the_contest_leaves_empty_is_zero_and_nothing_to_tell(column: str) -> None:
     numbers, doubts = encoded(**{column: ""})
     assert numbers[column] == 0 and not doubts
 
@@ -99,7 +103,8 @@ def test_the_store_keeps_the_table_beside_each_clip_and_reads_it_again_when_it_c
     assert (again.computed, again.reused) == (1, 4)
 
 
-def test_F15_a_second_build_computes_nothing(tmp_path: Path) -> None:
+@pytest.mark.spec("F15")
+def test_a_second_build_computes_nothing(tmp_path: Path) -> None:
     corpus = open_corpus(NAME, write_voices(tmp_path / "corpus", count=5))
     store = FeatureStore.open(str(tmp_path / "store"), create=True)
     build(corpus, SPEC, store, workers=0)
@@ -126,7 +131,8 @@ def test_four_seeded_folds_test_every_clip_once_with_the_classes_alike(tmp_path:
         assert np.bincount([label[c] for c in test]).tolist() == [2] * 5
 
 
-def test_N3_the_contests_clips_are_those_of_the_public_then_the_private_list(tmp_path: Path) -> None:
+@pytest.mark.spec("N3")
+def test_the_contests_clips_are_those_of_the_public_then_the_private_list(tmp_path: Path) -> None:
     contest = open_corpus(NAME, write_voices(tmp_path, count=5, tested=6)).contest()
     assert [name for name, _ in contest.clips] == [f"0A{n:05x}" for n in range(5, 11)]
     assert [path.parent.name for _, path in contest.clips] == ["test_data_public"] * 3 + ["test_data_private"] * 3

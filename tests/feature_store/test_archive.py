@@ -42,6 +42,7 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: st
     assert caught.value.where == str(archive) and list(tmp_path.iterdir()) == [archive]
 
 
+@pytest.mark.slow
 def test_an_archive_larger_than_what_it_should_be_is_refused(tmp_path: Path) -> None:
     """A bomb: 100 kB that unpack to 100 MB. Nothing is written, whatever the disk has room for."""
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:

@@ -39,9 +39,10 @@ def ramp(length: int) -> np.ndarray:
 # --- decode ---
 
 
+@pytest.mark.spec("D3")
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize(("suffix", "width"), FORMATS)
-def test_D3_decodes_every_sample_of_every_format(tmp_path: Path, suffix: str, width: str, rate: int) -> None:
+def test_decodes_every_sample_of_every_format(tmp_path: Path, suffix: str, width: str, rate: int) -> None:
     path, written = tmp_path / f"a.{suffix}", tone(440, 1.37, rate)
     soundfile.write(path, written, rate, subtype=width)
     samples, found = decode(path)
@@ -229,9 +230,10 @@ def test_a_flac_damaged_in_the_middle_is_refused(tmp_path: Path) -> None:
 # --- resample ---
 
 
+@pytest.mark.spec("D16")
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("target", [16000, 32000])
-def test_D16_resampling_keeps_a_tone_and_the_duration(rate: int, target: int) -> None:
+def test_resampling_keeps_a_tone_and_the_duration(rate: int, target: int) -> None:
     there = resample(tone(1000, 2.0, rate), rate, target)
     assert abs(len(there) - 2.0 * target) <= 1
     spectrum = np.abs(np.fft.rfft(there * np.hanning(len(there))))
@@ -248,7 +250,8 @@ def test_resampling_down_removes_what_cannot_be_held() -> None:
 # --- fade ---
 
 
-def test_D17_fade_is_a_linear_ramp_at_both_ends() -> None:
+@pytest.mark.spec("D17")
+def test_fade_is_a_linear_ramp_at_both_ends() -> None:
     faded = fade(np.ones(16000, np.float32), 1000)
     for sample in (0, 500, 999):
         assert faded[sample] == pytest.approx(sample / 999, abs=1e-7)
@@ -270,7 +273,8 @@ def test_fade_leaves_its_input_alone_and_stands_short_input() -> None:
     np.testing.assert_allclose(faded, place * place[::-1], atol=1e-6)
 
 
-def test_D17_the_whole_recording_is_faded_after_resampling(tmp_path: Path) -> None:
+@pytest.mark.spec("D17")
+def test_the_whole_recording_is_faded_after_resampling(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, tone(200, 3.0, 4000), 4000, subtype="PCM_16")
     plain = load_recording(path, 16000, 0.0)
@@ -283,13 +287,14 @@ def test_D17_the_whole_recording_is_faded_after_resampling(tmp_path: Path) -> No
 # --- cut ---
 
 
+@pytest.mark.spec("D15")
 @given(
     start=st.floats(0, 20, allow_nan=False),
     seconds=st.floats(-1, 30, allow_nan=False),
     length=st.integers(1, 100_000),
     rate=st.sampled_from(RATES),
 )
-def test_D15_cut_follows_the_published_formula(start: float, seconds: float, length: int, rate: int) -> None:
+def test_cut_follows_the_published_formula(start: float, seconds: float, length: int, rate: int) -> None:
     end, waveform = start + seconds, ramp(length)
     first, last = min(int(start * rate), length), min(int(end * rate), length)
     if last <= first:
@@ -300,8 +305,9 @@ def test_D15_cut_follows_the_published_formula(start: float, seconds: float, len
         assert (len(piece), piece[0], piece[-1]) == (last - first, first + 1, last)
 
 
+@pytest.mark.spec("D15")
 @pytest.mark.parametrize(("start", "end"), [(5.0, 6.0), (2.0, 9.0), (3.0, 3.0), (2.5, 2.4)])
-def test_D15_cut_beyond_the_end_or_backwards_is_refused(start: float, end: float) -> None:
+def test_cut_beyond_the_end_or_backwards_is_refused(start: float, end: float) -> None:
     with pytest.raises(UserError, match=rf"from {start} to {end} s"):
         cut(ramp(2000), start, end, 1000)
 
@@ -309,7 +315,8 @@ def test_D15_cut_beyond_the_end_or_backwards_is_refused(start: float, end: float
 # --- fit_length ---
 
 
-def test_D18_repeat_tiles_and_fades_the_end_out() -> None:
+@pytest.mark.spec("D18")
+def test_repeat_tiles_and_fades_the_end_out() -> None:
     cycle, length = ramp(48000), 128000
     fitted = fit_length(cycle, length, "repeat", 1000)
     tiled = cycle[np.arange(length) % 48000]
@@ -324,8 +331,9 @@ def test_repeat_fades_a_cycle_of_just_the_length() -> None:
     np.testing.assert_allclose(fitted[3000:], np.arange(999, -1, -1) / 999, atol=1e-6)
 
 
+@pytest.mark.spec("D19")
 @given(length=st.integers(1, 500), samples=st.integers(1, 500))
-def test_D19_zero_centres(length: int, samples: int) -> None:
+def test_padding_with_zeros_centres_the_cycle(length: int, samples: int) -> None:
     fitted = fit_length(ramp(length), samples, "zero", 100)
     if length > samples:
         np.testing.assert_array_equal(fitted, ramp(samples))
@@ -335,11 +343,13 @@ def test_D19_zero_centres(length: int, samples: int) -> None:
         assert np.count_nonzero(fitted) == length
 
 
+@pytest.mark.spec("D21")
 @pytest.mark.parametrize("pad", ["repeat", "zero"])
-def test_D21_a_longer_cycle_keeps_its_beginning_unfaded(pad: str) -> None:
+def test_a_longer_cycle_keeps_its_beginning_unfaded(pad: str) -> None:
     np.testing.assert_array_equal(fit_length(ramp(9000), 8000, pad, 1000), ramp(8000))
 
 
+@pytest.mark.slow
 @given(
     length=st.integers(1, 700), samples=st.integers(1, 700), pad=st.sampled_from(["repeat", "zero"]),
     fade_samples=st.integers(0, 1000),

@@ -27,6 +27,7 @@ def side(report: AuditReport, split: str, fold: int, name: str):
     return found
 
 
+@pytest.mark.slow
 def test_whole_database(report):
     assert report.completeness == "complete: all 920"
     assert (report.patients, report.cycles, report.audio, report.errors) == (126, 6898, False, 0)
@@ -73,7 +74,8 @@ def test_leakage_is_of_two_patients_of_the_official_split(report):
     assert leaking["official", 0].recordings_on_both_sides == 0
 
 
-def test_D10_leakage_of_the_split_expanded_to_patients_is_of_25_recordings(report):
+@pytest.mark.spec("D10")
+def test_leakage_of_the_split_expanded_to_patients_is_of_25_recordings(report):
     [overlap] = [o for o in report.overlaps if o.split == "compat-official-patient-expanded"]
     assert overlap.recordings_on_both_sides == 25
     twice = [(p.patient, p.train_recordings, p.train_cycles) for p in overlap.patients]
@@ -82,6 +84,7 @@ def test_D10_leakage_of_the_split_expanded_to_patients_is_of_25_recordings(repor
     assert [o.split for o in report.overlaps if o.recordings_on_both_sides] == [overlap.split]
 
 
+@pytest.mark.slow
 def test_published_counts_agree_and_a_changed_annotation_is_found(report, shared_data, tmp_path):
     assert len(report.published) == 7 and all(row.agrees for row in report.published)
     shutil.copytree(shared_data / "icbhi" / "all_920_annotations", tmp_path / "txt")
@@ -100,6 +103,7 @@ def test_published_counts_agree_and_a_changed_annotation_is_found(report, shared
     assert other.errors == 2
 
 
+@pytest.mark.slow
 def test_partial_database(shared_data):
     report = audit(IcbhiCorpus(shared_data / "icbhi" / "audio"))
     assert report.completeness == "partial: 199 of 920"
@@ -117,6 +121,7 @@ def test_no_split_file_is_one_problem(shared_data, tmp_path):
     assert len(about_split) == 1 and "ICBHI_challenge_train_test.txt is missing" in about_split[0].what
 
 
+@pytest.mark.slow
 def test_command_prints_tables(shared_data):
     root = shared_data / "icbhi" / "all_920_annotations"
     result = runner.invoke(app, ["check", "--root", str(root)], env={"COLUMNS": "140"})
@@ -131,6 +136,7 @@ def test_command_prints_tables(shared_data):
     assert "no audio, only annotations" in result.stdout
 
 
+@pytest.mark.slow
 def test_command_prints_json(shared_data):
     result = runner.invoke(app, ["check", "--root", str(shared_data / "icbhi" / "audio"), "--json"])
     assert result.exit_code == 0
@@ -160,6 +166,7 @@ def test_command_lists_twenty_problems_unless_asked_for_all(tmp_path):
     assert "125_1b1_Al_sc_Meditron" in runner.invoke(app, ["check", "--root", str(tmp_path), "--all"]).stdout
 
 
+@pytest.mark.slow
 def test_command_shows_another_task_and_refuses_an_unknown_one(shared_data):
     root = str(shared_data / "icbhi" / "all_920_annotations")
     result = runner.invoke(app, ["check", "--root", root, "--task", "diagnosis3"], env={"COLUMNS": "140"})
@@ -168,6 +175,7 @@ def test_command_shows_another_task_and_refuses_an_unknown_one(shared_data):
     assert isinstance(result.exception, UserError) and "did you mean 'diagnosis" in str(result.exception)
 
 
+@pytest.mark.slow
 def test_command_synthesizes_a_corpus_that_it_can_check(tmp_path):
     dest = tmp_path / "synthetic"
     made = runner.invoke(app, ["synthesize", str(dest), "--patients", "10", "--recordings", "1"])

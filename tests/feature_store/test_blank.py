@@ -19,22 +19,25 @@ def image_of(blank: int, seed: int = 0) -> np.ndarray:
     return image
 
 
+@pytest.mark.spec("F4")
 @pytest.mark.parametrize("blank", [0, 1, 7, BINS - 1])
 @pytest.mark.parametrize(("gain", "offset"), [(1.0, 0.0), (0.01, -1.3), (30.0, 1000.0)])
-def test_F4_exactly_the_blank_top_bins_go(blank: int, gain: float, offset: float) -> None:
+def test_exactly_the_blank_top_bins_go(blank: int, gain: float, offset: float) -> None:
     """Whatever the scale of the feature: it is the cycle's own range that counts."""
     image = gain * image_of(blank) + offset
     np.testing.assert_array_equal(clip_blank_bins(image), image[:, : BINS - blank])
 
 
+@pytest.mark.spec("F4")
 @pytest.mark.parametrize(("filled", "value", "blank"), [(20, 10.5, True), (21, 10.5, False), (21, 9.5, True)])
-def test_F4_a_bin_is_blank_when_80_percent_of_its_frames_are_below_10(filled: int, value: float, blank: bool) -> None:
+def test_a_bin_is_blank_when_80_percent_of_its_frames_are_below_10(filled: int, value: float, blank: bool) -> None:
     image = image_of(1)
     image[:filled, -1] = value
     assert clip_blank_bins(image).shape[1] == (BINS - 1 if blank else BINS)
 
 
-def test_F4_blank_bins_below_the_edge_stay() -> None:
+@pytest.mark.spec("F4")
+def test_blank_bins_below_the_edge_stay() -> None:
     image = image_of(3)
     image[:, :5] = 0
     image[:, 20] = 0
@@ -42,14 +45,16 @@ def test_F4_blank_bins_below_the_edge_stay() -> None:
     np.testing.assert_array_equal(clip_blank_bins(image), image[:, : BINS - 3])
 
 
+@pytest.mark.spec("F4")
 @pytest.mark.parametrize("peaks", [0, 1])
-def test_F4_an_image_that_is_blank_everywhere_is_unchanged(peaks: int) -> None:
+def test_an_image_that_is_blank_everywhere_is_unchanged(peaks: int) -> None:
     image = np.zeros((FRAMES, BINS), np.float32)
     image[:peaks, 3] = 1
     np.testing.assert_array_equal(clip_blank_bins(image), image)
 
 
-def test_F4_the_rest_is_enlarged_to_the_feature_s_shape() -> None:
+@pytest.mark.spec("F4")
+def test_the_rest_is_enlarged_to_the_feature_s_shape() -> None:
     """Noise below 2 kHz only: what is kept of the 64 bins is spread over all, so a low tone's bin rises."""
     plain = FbankSpec(seconds=1.0, n_mels=64)
     spec = plain.model_copy(update={"clip_blank": True})

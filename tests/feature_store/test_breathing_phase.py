@@ -68,6 +68,7 @@ def test_a_changed_label_or_length_changes_the_annotation_hash(tmp_path: Path) -
 # --- splits ---
 
 
+@pytest.mark.slow
 def test_the_random_split_is_the_published_one_and_the_audit_shows_its_leak(real: BreathingPhaseCorpus) -> None:
     report = audit(real)
     assert (report.recordings, report.patients, report.totals["phase2"]) == (
@@ -86,6 +87,7 @@ def test_the_random_split_is_the_published_one_and_the_audit_shows_its_leak(real
     assert "steth_20190516_15_56_43_003.flac" in twins.where and "_15_56_43_004" in twins.what
 
 
+@pytest.mark.slow
 def test_the_grouped_split_is_as_large_balanced_and_leaks_nothing(real: BreathingPhaseCorpus) -> None:
     by_id = {cycle.cycle_id: cycle for cycle in real.cycles()}
     split = real.splits()["grouped"]

@@ -26,6 +26,7 @@ def content_of(store: FeatureStore) -> dict[str, bytes]:
 # --- incremental ---
 
 
+@pytest.mark.slow
 def test_the_first_build_computes_everything(root: Path, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     store = FeatureStore.open(str(tmp_path / "new"), create=True)
@@ -38,9 +39,9 @@ def test_the_first_build_computes_everything(root: Path, tmp_path: Path) -> None
     assert told == [(0, total), (RECORDINGS_A_PART, total), (total, total)]
 
 
-def test_F15_the_second_build_computes_nothing(
-    root: Path, store: FeatureStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.slow
+@pytest.mark.spec("F15")
+def test_the_second_build_computes_nothing(root: Path, store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
     before = store.manifest("icbhi", SPEC)
     monkeypatch.setattr("feature_store.build.compute_recording", None)  # calling it would fail
     report = rebuild(root, store)
@@ -48,7 +49,8 @@ def test_F15_the_second_build_computes_nothing(
     assert store.manifest("icbhi", SPEC).parts == before.parts
 
 
-def test_F15_a_changed_recording_alone_is_computed_again(root: Path, store: FeatureStore, tmp_path: Path) -> None:
+@pytest.mark.spec("F15")
+def test_a_changed_recording_alone_is_computed_again(root: Path, store: FeatureStore, tmp_path: Path) -> None:
     before = rows_of(store, SPEC.feature_id, tmp_path / "cache")
     hash_before = store.manifest("icbhi", SPEC).content_hash
     name, audio = audio_of(open_corpus("icbhi", root), 5)
@@ -73,6 +75,7 @@ def test_a_changed_annotation_is_computed_again(root: Path, store: FeatureStore)
     assert verify_feature(store, "icbhi", SPEC.feature_id) == []
 
 
+@pytest.mark.slow
 def test_a_new_recording_alone_is_computed(root: Path, tmp_path: Path, built: FeatureStore) -> None:
     name, audio = audio_of(open_corpus("icbhi", root), 7)
     for file in (audio, audio.with_suffix(".txt")):

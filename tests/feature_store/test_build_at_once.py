@@ -23,6 +23,8 @@ from feature_store.store import FeatureStore
 from feature_store.verify import verify_feature
 from tests.support.corpora import HALF, SPEC, assert_same_rows, audio_of, rebuild, reverse_audio, rows_of
 
+pytestmark = pytest.mark.slow
+
 # --- in parallel ---
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from feature_store.audio import cut_cycles, load_recording, with_copies
 from feature_store.build import compute_recording
@@ -12,6 +13,8 @@ from feature_store.datasets import open_corpus
 from feature_store.store import FeatureStore
 from feature_store.verify import verify_feature
 from tests.support.corpora import SPEC, assert_same_rows, audio_of, rebuild, reverse_audio, rows_of
+
+pytestmark = pytest.mark.slow
 
 COPIED = SPEC.model_copy(update={"copies": 2, "dtype": "float16"})
 
@@ -22,7 +25,8 @@ def built(root: Path, place: Path) -> FeatureStore:
     return store
 
 
-def test_A6_n_plus_1_versions_are_stored_the_cycle_itself_first(root: Path, tmp_path: Path) -> None:
+@pytest.mark.spec("A6")
+def test_n_plus_1_versions_are_stored_the_cycle_itself_first(root: Path, tmp_path: Path) -> None:
     store = built(root, tmp_path / "store")
     manifest = store.manifest("icbhi", COPIED)
     assert manifest.shape == [3, *SPEC.shape]
@@ -39,7 +43,8 @@ def test_A6_n_plus_1_versions_are_stored_the_cycle_itself_first(root: Path, tmp_
             assert all(np.abs(copy - values[0]).max() > 0.01 for copy in values[1:])
 
 
-def test_A6_a_build_in_two_steps_gives_what_one_gives(root: Path, tmp_path: Path) -> None:
+@pytest.mark.spec("A6")
+def test_a_build_in_two_steps_gives_what_one_gives(root: Path, tmp_path: Path) -> None:
     """One recording is replaced and put back: only it is computed again, and all copies are as before."""
     store = built(root, tmp_path / "store")
     before = rows_of(store, COPIED.feature_id, tmp_path / "cache")
@@ -55,7 +60,8 @@ def test_A6_a_build_in_two_steps_gives_what_one_gives(root: Path, tmp_path: Path
     assert_same_rows(rows_of(store, COPIED.feature_id, tmp_path / "cache"), before)
 
 
-def test_D20_a_build_stretches_and_fills_as_inference_does(root: Path) -> None:
+@pytest.mark.spec("D20")
+def test_a_build_stretches_and_fills_as_inference_does(root: Path) -> None:
     """What a recording's stored values are, computed as a model does that predicts it alone."""
     recording = open_corpus("icbhi", root).recordings[0]
     assert recording.audio
@@ -69,7 +75,8 @@ def test_D20_a_build_stretches_and_fills_as_inference_does(root: Path) -> None:
         assert values.shape == (len(recording.cycles), *spec.shape)
 
 
-def test_A14_copies_with_noise_are_stored_beside_their_cycle(root: Path, tmp_path: Path) -> None:
+@pytest.mark.spec("A14")
+def test_copies_with_noise_are_stored_beside_their_cycle(root: Path, tmp_path: Path) -> None:
     """Noise of 0.05 is as loud as the recordings: every frame of a copy rises, and those that have none are equal."""
     noisy = COPIED.model_copy(update={"copies": 1, "copy_by": "noise", "noise_sigma": 0.05, "noise_share": 0.3})
     store = FeatureStore.open(str(tmp_path / "store"), create=True)

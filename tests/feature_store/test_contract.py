@@ -152,6 +152,7 @@ def test_a_broken_entry_point_is_named_and_refused_only_where_it_is_asked_for(
     assert open_corpus("icbhi", synthetic_corpus).recordings
 
 
+@pytest.mark.slow
 def test_commands_run_beside_a_broken_adapter(installed: Path, synthetic_corpus: Path) -> None:
     path = f"{Path(__file__).parents[2]}:{installed}"
     for arguments in (["--help"], ["data", "check", "--root", str(synthetic_corpus)]):

@@ -1,4 +1,4 @@
-"""The constant-Q map by octaves against nnAudio (SEEDS 3.2), and settings that it cannot follow."""
+"""The constant-Q map by octaves against nnAudio (docs/specification.md, 3.2), and settings that it cannot follow."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from feature_store.errors import UserError
 from feature_store.features import HybridSpec, resolve_feature
 from tests.feature_store.make_cqt_golden import BINS, FRAMES, GOLDEN, sound
 
+pytestmark = pytest.mark.slow
+
 SEED = HybridSpec(cqt="seed_compat")
 
 
-def test_F6_the_map_is_nnaudios() -> None:
+@pytest.mark.spec("F6")
+def test_the_map_is_nnaudios() -> None:
     found = SEED.decibels(sound())[0].numpy()
     assert found.shape == (688, 84)
     np.testing.assert_allclose(found[np.ix_(FRAMES, BINS)], json.loads(GOLDEN.read_text()), atol=2e-3)

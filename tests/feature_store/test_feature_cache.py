@@ -53,6 +53,7 @@ def cache(store: FeatureStore, tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
+@pytest.mark.slow
 def test_what_nobody_has_mapped_for_long_is_removed_and_laid_out_again(store: FeatureStore, cache: Path) -> None:
     folder = cache / "features"
     size = sum(path.stat().st_size for path in folder.iterdir())
@@ -65,6 +66,7 @@ def test_what_nobody_has_mapped_for_long_is_removed_and_laid_out_again(store: Fe
     assert len(store.load("icbhi", SPEC.feature_id, cache).cycle_ids) == store.cycles("icbhi").num_rows
 
 
+@pytest.mark.slow
 def test_what_was_mapped_lately_stays_though_it_was_laid_out_long_ago(store: FeatureStore, cache: Path) -> None:
     age(cache / "features", days=8)
     map_elsewhere(store, cache).communicate("\n", timeout=60)
@@ -72,6 +74,7 @@ def test_what_was_mapped_lately_stays_though_it_was_laid_out_long_ago(store: Fea
     assert list((cache / "features").glob("*.npy"))
 
 
+@pytest.mark.slow
 def test_what_a_process_has_mapped_stays_however_old_it_is(store: FeatureStore, cache: Path) -> None:
     process = map_elsewhere(store, cache)
     age(cache / "features", days=99)

@@ -62,18 +62,21 @@ def assert_equals_kaldi(waveforms: np.ndarray, spec: FbankSpec) -> None:
 # --- fbank ---
 
 
-def test_F1_fbank_has_the_published_shape() -> None:
+@pytest.mark.spec("F1")
+def test_fbank_has_the_published_shape() -> None:
     assert FbankSpec().shape == (798, 128)
     assert FbankSpec().compute(noise(FbankSpec(), 1)).shape == (1, 798, 128)
 
 
+@pytest.mark.spec("F1")
 @pytest.mark.parametrize("name", FBANKS)
-def test_F1_fbank_equals_torchaudio_on_noise(name: str) -> None:
+def test_fbank_equals_torchaudio_on_noise(name: str) -> None:
     spec = FBANKS[name]
     assert isinstance(spec, FbankSpec)
     assert_equals_kaldi(noise(spec), spec)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["published", "small"])
 def test_fbank_equals_torchaudio_on_a_real_recording(shared_data: Path, name: str) -> None:
     spec = FBANKS[name]
@@ -112,6 +115,7 @@ def test_a_cycle_of_one_sample_and_one_that_says_nothing_have_finite_values_in_e
     assert scalars is None or np.isfinite(scalars).all()
 
 
+@pytest.mark.slow
 def test_float16_storage_costs_less_than_a_thousandth(shared_data: Path) -> None:
     """Values of real cycles lie within +-2; float16 has 11 significant bits: at most 2^-11 below 2 (0.0005)."""
     spec = FbankSpec()

@@ -36,9 +36,10 @@ def with_pad(spec: Spec, pad: str, **others) -> Spec:
 # --- pad: augment ---
 
 
+@pytest.mark.spec("D20")
 @settings(max_examples=25, deadline=None)
 @given(length=st.integers(300, 40000))
-def test_D20_augment_fills_to_the_length(length: int) -> None:
+def test_augment_fills_to_the_length(length: int) -> None:
     cycle = hiss(length)
     fitted = fit(cycle, SPEC)
     assert (len(fitted), fitted.dtype) == (SPEC.samples, np.float32)
@@ -47,7 +48,8 @@ def test_D20_augment_fills_to_the_length(length: int) -> None:
     np.testing.assert_array_equal(fitted[:untouched], cycle[:untouched])
 
 
-def test_D20_augment_appends_copies_each_changed_by_one_operator() -> None:
+@pytest.mark.spec("D20")
+def test_augment_appends_copies_each_changed_by_one_operator() -> None:
     cycle = hiss(7000)
     rng, expected = generator_of(cycle, "pad"), [cycle]
     while sum(map(len, expected)) < SPEC.samples:
@@ -57,13 +59,15 @@ def test_D20_augment_appends_copies_each_changed_by_one_operator() -> None:
     assert not np.array_equal(fit(cycle, SPEC), fit_length(cycle, SPEC.samples, "repeat", 1000))
 
 
-def test_D20_augment_is_the_same_each_time_and_another_for_another_cycle() -> None:
+@pytest.mark.spec("D20")
+def test_augment_is_the_same_each_time_and_another_for_another_cycle() -> None:
     np.testing.assert_array_equal(fit(hiss(7000), SPEC), fit(hiss(7000), SPEC))
     one, other = fit(hiss(7000), SPEC)[7000:], fit(hiss(7001), SPEC)[7001:]
     assert not np.array_equal(one[:2000], other[:2000])
 
 
-def test_D20_augment_does_not_depend_on_the_other_cycles() -> None:
+@pytest.mark.spec("D20")
+def test_augment_does_not_depend_on_the_other_cycles() -> None:
     waveform, spans = hiss(80000), [(0.0, 0.7), (1.0, 1.9), (2.0, 4.5)]
     together = cut_cycles(waveform, spans, SPEC)
     for cycle, span in zip(together, spans, strict=True):
@@ -81,9 +85,10 @@ def by_scipy(image: np.ndarray, frames: int) -> np.ndarray:
     )
 
 
+@pytest.mark.spec("D20")
 @pytest.mark.parametrize("spec", STRETCHED, ids=["fbank", "mel", "mel-db"])
 @pytest.mark.parametrize("share", [0.05, 0.37, 1.0])
-def test_D20_stretch_enlarges_the_spectrogram_of_the_cycle_s_own_length(spec: Spec, share: float) -> None:
+def test_stretch_enlarges_the_spectrogram_of_the_cycle_s_own_length(spec: Spec, share: float) -> None:
     cycle = hiss(round(share * spec.samples))
     (values,) = spec.compute([fit(cycle, spec)])
     own = type(spec).model_validate({"kind": spec.kind, "seconds": len(cycle) / spec.sample_rate})
@@ -92,21 +97,24 @@ def test_D20_stretch_enlarges_the_spectrogram_of_the_cycle_s_own_length(spec: Sp
     np.testing.assert_allclose(values, by_scipy(image, spec.shape[0]), atol=1e-4)
 
 
-def test_D20_stretch_gives_798_frames_to_all_cycles() -> None:
+@pytest.mark.spec("D20")
+def test_stretch_gives_798_frames_to_all_cycles() -> None:
     spec = FbankSpec(pad="stretch")
     values = spec.compute(cut_cycles(hiss(400000), [(0.0, 0.3), (1.0, 4.0), (5.0, 25.0)], spec))
     assert values.shape == (3, 798, 128)
     assert np.isfinite(values).all()
 
 
-def test_D20_stretch_keeps_the_first_samples_of_a_longer_cycle() -> None:
+@pytest.mark.spec("D20")
+def test_stretch_keeps_the_first_samples_of_a_longer_cycle() -> None:
     cycle = hiss(200000)
     (values,) = FbankSpec(pad="stretch").compute([fit(cycle, FbankSpec(pad="stretch"))])
     np.testing.assert_array_equal(values, FbankSpec().compute(cycle[None, :128000])[0])
 
 
+@pytest.mark.spec("D20")
 @pytest.mark.parametrize(("spec", "shortest"), list(zip(STRETCHED, [400, 1025, 1024], strict=True)))
-def test_D20_a_cycle_shorter_than_a_window_is_refused(spec: Spec, shortest: int) -> None:
+def test_a_cycle_shorter_than_a_window_is_refused(spec: Spec, shortest: int) -> None:
     assert spec.compute([hiss(shortest)]).shape == (1, *spec.shape)
     with pytest.raises(UserError, match=rf"{shortest - 1} samples is shorter than a window.*{shortest}"):
         spec.compute([hiss(shortest - 1)])
@@ -121,8 +129,9 @@ def test_another_length_is_refused_unless_stretched() -> None:
 # --- copies ---
 
 
+@pytest.mark.spec("A6")
 @pytest.mark.parametrize("pad", ["repeat", "zero", "augment", "stretch"])
-def test_A6_each_copy_is_the_one_before_changed_once_and_fitted_again(pad: str) -> None:
+def test_each_copy_is_the_one_before_changed_once_and_fitted_again(pad: str) -> None:
     spec = with_pad(SPEC, pad, copies=4)
     cycle = fit(hiss(20000), spec)
     versions = with_copies(cycle, spec)
@@ -137,13 +146,15 @@ def test_A6_each_copy_is_the_one_before_changed_once_and_fitted_again(pad: str) 
     assert np.isfinite(spec.compute(versions)).all()
 
 
-def test_A6_without_copies_there_is_the_cycle_alone() -> None:
+@pytest.mark.spec("A6")
+def test_without_copies_there_is_the_cycle_alone() -> None:
     (only,) = with_copies(fit(hiss(20000), SPEC), SPEC)
     np.testing.assert_array_equal(only, fit(hiss(20000), SPEC))
     assert SPEC.stored_shape == SPEC.shape
 
 
-def test_A6_fewer_copies_are_the_first_of_more() -> None:
+@pytest.mark.spec("A6")
+def test_fewer_copies_are_the_first_of_more() -> None:
     cycle = fit(hiss(20000), SPEC)
     few, many = (with_copies(cycle, with_pad(SPEC, "repeat", copies=count)) for count in (2, 5))
     for one, other in zip(few, many, strict=False):
@@ -153,7 +164,8 @@ def test_A6_fewer_copies_are_the_first_of_more() -> None:
 # --- band pass ---
 
 
-def test_D24_the_pass_band_of_a_sweep_stays_within_3_db(tmp_path: Path) -> None:
+@pytest.mark.spec("D24")
+def test_the_pass_band_of_a_sweep_stays_within_3_db(tmp_path: Path) -> None:
     """Level out over level in of a sine that sweeps 20 to 4,000 Hz in 20 s, in windows of 0.1 s."""
     rate, seconds = 16000, 20
     time = np.arange(seconds * rate) / rate
@@ -171,7 +183,8 @@ def test_D24_the_pass_band_of_a_sweep_stays_within_3_db(tmp_path: Path) -> None:
     assert decibels[(hertz < 80) | (hertz > 3600)].max() < -30
 
 
-def test_D24_the_edges_are_3_db_down() -> None:
+@pytest.mark.spec("D24")
+def test_the_edges_are_3_db_down() -> None:
     impulse = np.zeros(16000, np.float32)
     impulse[0] = 1
     response = np.abs(np.fft.rfft(band_pass(impulse, 16000, (200.0, 1800.0))))  # one bin a Hz
@@ -179,7 +192,8 @@ def test_D24_the_edges_are_3_db_down() -> None:
     assert response[800] == pytest.approx(1, abs=0.01)
 
 
-def test_D24_the_filter_comes_before_the_fade(tmp_path: Path) -> None:
+@pytest.mark.spec("D24")
+def test_the_filter_comes_before_the_fade(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, hiss(64000), 16000, subtype="PCM_24")
     plain = load_recording(path, 16000, 0.0)
@@ -187,9 +201,10 @@ def test_D24_the_filter_comes_before_the_fade(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_recording(path, 16000, 0.0625, (200.0, 1800.0)), expected)
 
 
+@pytest.mark.spec("D24")
 @pytest.mark.parametrize("band", [(0, 100), (300, 200), (200, 200), (200, 8000), (-5, 100)])
 @pytest.mark.parametrize("kind", ["fbank", "mel-db"])
-def test_D24_a_band_that_is_none_is_refused(kind: str, band: tuple[float, float]) -> None:
+def test_a_band_that_is_none_is_refused(kind: str, band: tuple[float, float]) -> None:
     with pytest.raises(UserError, match="two rising frequencies between 0 and 8000 Hz"):
         resolve_feature({"kind": kind, "band_pass": band})
 

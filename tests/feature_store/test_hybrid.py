@@ -1,4 +1,4 @@
-"""CycleGuardian's hybrid spectrogram against other implementations (SEEDS rows D21, D22, F6 to F9, F15)."""
+"""CycleGuardian's hybrid spectrogram against other implementations (docs/specification.md, D21, D22, F6 to F9, F15)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def maps(noise: np.ndarray) -> torch.Tensor:
     return SPEC.decibels(noise)
 
 
-def test_F15_three_maps_of_688_frames_and_84_bins() -> None:
+@pytest.mark.spec("F15")
+def test_three_maps_of_688_frames_and_84_bins() -> None:
     assert SPEC.shape == (3, 688, 84) and SPEC.channels == 3
     assert np.prod(SPEC.shape) * 4 == 693_504
     assert NAMED["hybrid-augmented"].stored_shape == (2, 3, 688, 84)
@@ -52,7 +53,8 @@ def test_F15_three_maps_of_688_frames_and_84_bins() -> None:
 # --- constant-Q ---
 
 
-def test_F6_constant_q_is_the_windowed_sum_of_its_definition(noise: np.ndarray, maps: torch.Tensor) -> None:
+@pytest.mark.spec("F6")
+def test_constant_q_is_the_windowed_sum_of_its_definition(noise: np.ndarray, maps: torch.Tensor) -> None:
     """In double precision and one frame at a time: hop 256, 12 bins an octave from 32.7 Hz, windows of Q periods."""
     mirrored = np.pad(noise.astype(np.float64), 6000, mode="reflect")
     q = 1 / (2 ** (1 / 12) - 1)
@@ -64,14 +66,16 @@ def test_F6_constant_q_is_the_windowed_sum_of_its_definition(noise: np.ndarray, 
         np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-6)
 
 
+@pytest.mark.spec("F6")
 @settings(max_examples=12, deadline=None)
 @given(st.integers(0, 83), st.floats(-0.4, 0.4))
-def test_F6_a_tone_peaks_in_the_bin_nearest_to_it(index: int, aside: float) -> None:
+def test_a_tone_peaks_in_the_bin_nearest_to_it(index: int, aside: float) -> None:
     found = SPEC.constant_q.magnitude(tone(32.7 * 2 ** ((index + aside) / 12)))
     assert (found[30:-30].argmax(axis=1) == index).all()
 
 
-def test_F6_440_hz_is_bin_45_and_has_half_its_amplitude() -> None:
+@pytest.mark.spec("F6")
+def test_440_hz_is_bin_45_and_has_half_its_amplitude() -> None:
     assert round(12 * np.log2(440 / 32.7)) == 45
     found = SPEC.constant_q.magnitude(tone(440.0))[30:-30]
     assert (found.argmax(axis=1) == 45).all()
@@ -82,7 +86,8 @@ def test_F6_440_hz_is_bin_45_and_has_half_its_amplitude() -> None:
 # --- gammatone ---
 
 
-def test_F7_gammatone_filters_are_those_of_their_impulse_response() -> None:
+@pytest.mark.spec("F7")
+def test_gammatone_filters_are_those_of_their_impulse_response() -> None:
     """scipy's FIR design is the sampled impulse response, ours the poles and zeros: two ways to the same filter."""
     weights = gammatone_weights(RATE, 1024, 32.7, 3000.0, 84)
     for index in (0, 20, 50, 83):
@@ -94,7 +99,8 @@ def test_F7_gammatone_filters_are_those_of_their_impulse_response() -> None:
         np.testing.assert_allclose(weights[near, index], np.abs(response[near]) / peak, atol=0.02)
 
 
-def test_F7_centres_rise_evenly_on_the_erb_scale_from_32_7_to_below_3000() -> None:
+@pytest.mark.spec("F7")
+def test_centres_rise_evenly_on_the_erb_scale_from_32_7_to_below_3000() -> None:
     centres = erb_centres(32.7, 3000.0, 84)
     assert (np.diff(centres) > 0).all()
     assert centres[0] == pytest.approx(32.7) and 2850 < centres[-1] < 3000
@@ -105,7 +111,8 @@ def test_F7_centres_rise_evenly_on_the_erb_scale_from_32_7_to_below_3000() -> No
     np.testing.assert_allclose(weights.argmax(axis=0) * RATE / 1024, centres, atol=RATE / 1024)
 
 
-def test_F7_gammatone_map_is_the_filtered_power_spectrum_of_scipy(noise: np.ndarray, maps: torch.Tensor) -> None:
+@pytest.mark.spec("F7")
+def test_gammatone_map_is_the_filtered_power_spectrum_of_scipy(noise: np.ndarray, maps: torch.Tensor) -> None:
     _, _, spectrum = signal.stft(
         np.pad(noise, 512, mode="reflect"), RATE, "hann", 1024, 768, boundary=None, padded=False
     )
@@ -117,7 +124,8 @@ def test_F7_gammatone_map_is_the_filtered_power_spectrum_of_scipy(noise: np.ndar
 # --- mel ---
 
 
-def test_F8_mel_map_is_torchaudios(noise: np.ndarray, maps: torch.Tensor) -> None:
+@pytest.mark.spec("F8")
+def test_mel_map_is_torchaudios(noise: np.ndarray, maps: torch.Tensor) -> None:
     transform = MelSpectrogram(RATE, 1024, 1000, 256, 32.7, 3000.0, n_mels=84)
     expected = AmplitudeToDB("power")(transform(torch.from_numpy(noise))).T
     torch.testing.assert_close(maps[2], expected, atol=1e-3, rtol=0)
@@ -127,19 +135,22 @@ def test_F8_mel_map_is_torchaudios(noise: np.ndarray, maps: torch.Tensor) -> Non
 # --- standardisation and its guard ---
 
 
-def test_F9_every_bin_has_mean_0_and_deviation_1_over_time(noise: np.ndarray) -> None:
+@pytest.mark.spec("F9")
+def test_every_bin_has_mean_0_and_deviation_1_over_time(noise: np.ndarray) -> None:
     values = SPEC.compute([noise])[0].astype(np.float64)
     assert values.shape == (3, 688, 84)
     np.testing.assert_allclose(values.mean(axis=1), 0, atol=1e-5)
     np.testing.assert_allclose(values.std(axis=1, ddof=1), 1, rtol=1e-4)
 
 
-def test_F9_silence_is_all_zeros() -> None:
+@pytest.mark.spec("F9")
+def test_silence_is_all_zeros() -> None:
     assert not SPEC.compute([np.zeros(SPEC.samples, np.float32)]).any()
 
 
+@pytest.mark.spec("F9")
 @pytest.mark.parametrize("sound", ["constant", "one click", "half silent", "denormal", "clipped"])
-def test_F9_no_sound_makes_values_that_are_no_numbers(sound: str) -> None:
+def test_no_sound_makes_values_that_are_no_numbers(sound: str) -> None:
     waveform = {
         "constant": np.full(SPEC.samples, 0.25),
         "one click": np.eye(1, SPEC.samples, 1000)[0],
@@ -150,8 +161,9 @@ def test_F9_no_sound_makes_values_that_are_no_numbers(sound: str) -> None:
     assert np.isfinite(SPEC.compute([waveform])).all()
 
 
+@pytest.mark.spec("F9")
 @pytest.mark.parametrize("samples", [1, 2, 100, 5000])
-def test_F9_a_cycle_shorter_than_a_window_is_repeated_and_gives_numbers(samples: int) -> None:
+def test_a_cycle_shorter_than_a_window_is_repeated_and_gives_numbers(samples: int) -> None:
     cycle = np.random.default_rng(1).standard_normal(samples).astype(np.float32)
     [fitted] = cut_cycles(cycle, [(0.0, samples / RATE + 1e-6)], SPEC)
     assert np.isfinite(SPEC.compute([fitted])).all()
@@ -160,7 +172,8 @@ def test_F9_a_cycle_shorter_than_a_window_is_repeated_and_gives_numbers(samples:
 # --- the sound it hears ---
 
 
-def test_D21_the_last_eight_seconds_of_a_longer_cycle_are_heard() -> None:
+@pytest.mark.spec("D21")
+def test_the_last_eight_seconds_of_a_longer_cycle_are_heard() -> None:
     ramp = np.arange(SPEC.samples + 5000, dtype=np.float32)
     np.testing.assert_array_equal(fit(ramp, SPEC), ramp[5000:])
     np.testing.assert_array_equal(fit(ramp, NAMED["fbank"]), ramp[: NAMED["fbank"].samples])
@@ -168,9 +181,10 @@ def test_D21_the_last_eight_seconds_of_a_longer_cycle_are_heard() -> None:
     np.testing.assert_array_equal(fit(ramp, stretched), ramp[-stretched.samples :])
 
 
+@pytest.mark.spec("D22")
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 3 * SMALL.samples))
-def test_D22_a_shorter_cycle_follows_itself(length: int) -> None:
+def test_a_shorter_cycle_follows_itself(length: int) -> None:
     cycle = np.random.default_rng(length).standard_normal(length).astype(np.float32)
     own = cycle[-SMALL.samples :]
     np.testing.assert_array_equal(fit(cycle, SMALL), own[np.arange(SMALL.samples) % len(own)])

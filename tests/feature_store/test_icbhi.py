@@ -54,17 +54,20 @@ def test_annotations_alone_give_every_recording_and_say_that_audio_is_absent(cor
     assert "no audio" in corpus.problems[0].what
 
 
-def test_D2_D5_class_counts_of_the_whole_database(corpus):
+@pytest.mark.spec("D2", "D5")
+def test_class_counts_of_the_whole_database(corpus):
     everything = [c.cycle_id for c in corpus.cycles()]
     assert class_counts(corpus, everything, "lungsound4") == [3642, 1864, 886, 506]
     assert class_counts(corpus, everything, "lungsound2") == [3642, 6898 - 3642]
 
 
-def test_D1_devices_of_the_whole_database(corpus):
+@pytest.mark.spec("D1")
+def test_devices_of_the_whole_database(corpus):
     devices = Counter(recording.device for recording in corpus.recordings)
     assert devices == {"AKGC417L": 646, "LittC2SE": 87, "Meditron": 127, "Litt3200": 60}
 
 
+@pytest.mark.spec("D6", "D7", "D8", "D9")
 @pytest.mark.parametrize(
     ("side", "size", "lungsound4", "lungsound2", "diagnosis3", "diagnosis2"),
     [
@@ -72,7 +75,7 @@ def test_D1_devices_of_the_whole_database(corpus):
         ("test", (49, 381, 2756), [1579, 649, 385, 143], [1579, 1177], [175, 2423, 158], [175, 2581]),
     ],
 )
-def test_D6_D7_D8_D9_official_split(corpus, side, size, lungsound4, lungsound2, diagnosis3, diagnosis2):
+def test_official_split_has_the_published_counts(corpus, side, size, lungsound4, lungsound2, diagnosis3, diagnosis2):
     cycles = corpus.splits()["official"].side(0, side)
     assert sizes(corpus, cycles) == size
     assert class_counts(corpus, cycles, "lungsound4") == lungsound4
@@ -81,7 +84,8 @@ def test_D6_D7_D8_D9_official_split(corpus, side, size, lungsound4, lungsound2, 
     assert class_counts(corpus, cycles, "diagnosis2") == diagnosis2
 
 
-def test_D13_devices_of_the_official_split(corpus):
+@pytest.mark.spec("D13")
+def test_devices_of_the_official_split(corpus):
     expected = {
         "train": {"AKGC417L": (2510, 17), "LittC2SE": (594, 23), "Litt3200": (41, 2), "Meditron": (997, 41)},
         "test": {"AKGC417L": (1836, 16), "LittC2SE": (0, 0), "Litt3200": (461, 10), "Meditron": (459, 24)},
@@ -95,6 +99,7 @@ def test_D13_devices_of_the_official_split(corpus):
             assert (len(of_device), len({c.patient for c in of_device})) == devices[device], (side, device)
 
 
+@pytest.mark.spec("D12")
 @pytest.mark.parametrize(
     ("fold", "size", "classes"),
     [
@@ -105,7 +110,7 @@ def test_D13_devices_of_the_official_split(corpus):
         (4, (25, 198, 1444), [775, 391, 206, 72]),
     ],
 )
-def test_D12_five_folds(corpus, fold, size, classes):
+def test_five_folds_have_the_published_counts(corpus, fold, size, classes):
     split = corpus.splits()["five-fold"]
     assert sizes(corpus, split.side(fold, "test")) == size
     assert class_counts(corpus, split.side(fold, "test"), "lungsound4") == classes
@@ -113,7 +118,8 @@ def test_D12_five_folds(corpus, fold, size, classes):
     assert not set(split.side(fold, "train")) & set(split.side(fold, "test"))
 
 
-def test_D11_variants_without_patients_on_both_sides(corpus):
+@pytest.mark.spec("D11")
+def test_variants_without_patients_on_both_sides(corpus):
     splits = corpus.splits()
     official, no_overlap, by_patient = (splits[n] for n in ("official", "official-no-overlap", "official-patient-test"))
     assert [len(no_overlap.side(0, s)) for s in ("train", "test")] == [4025, 2756]
@@ -123,7 +129,8 @@ def test_D11_variants_without_patients_on_both_sides(corpus):
     assert {c[:3] for c in by_patient.side(0, "train")}.isdisjoint({c[:3] for c in by_patient.side(0, "test")})
 
 
-def test_D10_patient_expanded_split_leaks_as_the_system_that_made_it(corpus):
+@pytest.mark.spec("D10")
+def test_patient_expanded_split_leaks_as_the_system_that_made_it(corpus):
     split = corpus.splits()["compat-official-patient-expanded"]
     train, test = split.side(0, "train"), split.side(0, "test")
     assert (len(train), len(test)) == (4262, 2873)
@@ -132,7 +139,8 @@ def test_D10_patient_expanded_split_leaks_as_the_system_that_made_it(corpus):
     assert (len({c.split("#")[0] for c in both}), len(both)) == (25, 237)
 
 
-def test_D2_cycles_are_the_rows_of_their_annotation(corpus, shared_data):
+@pytest.mark.spec("D2")
+def test_cycles_are_the_rows_of_their_annotation(corpus, shared_data):
     name = "156_2b3_Al_mc_AKGC417L"
     rows = np.loadtxt(shared_data / "icbhi" / "all_920_annotations" / f"{name}.txt", ndmin=2)
     recording = next(r for r in corpus.recordings if r.name == name)
@@ -142,7 +150,8 @@ def test_D2_cycles_are_the_rows_of_their_annotation(corpus, shared_data):
     assert (recording.patient, recording.location, recording.mode) == ("156", "Al", "mc")
 
 
-def test_D1_every_name_of_the_split_list_is_understood(shared_data):
+@pytest.mark.spec("D1")
+def test_every_name_of_the_split_list_is_understood(shared_data):
     lines = (shared_data / "icbhi" / "metadata" / "official_split.txt").read_text().splitlines()
     stems = [parse_stem(line.split("\t")[0]) for line in lines]
     assert len(stems) == 920
@@ -159,7 +168,8 @@ def test_label_rules():
     assert diagnosis_labels(None) == {"diagnosis3": None, "diagnosis2": None}
 
 
-def test_D14_metadata_vector(corpus):
+@pytest.mark.spec("D14")
+def test_metadata_vector_of_a_recording(corpus):
     recording = next(r for r in corpus.recordings if r.patient == "223")
     vector = corpus.metadata_vector(recording)
     assert vector[:5] == [-1.0] * 5
@@ -168,7 +178,9 @@ def test_D14_metadata_vector(corpus):
     assert corpus.metadata_vector(known) == [3.0, 1.0, -1.0, 19.0, 99.0, 1.0, 0.0]
 
 
-def test_D3_headers_of_real_recordings(shared_data):
+@pytest.mark.slow
+@pytest.mark.spec("D3")
+def test_headers_of_real_recordings(shared_data):
     folder = shared_data / "icbhi"
     rows = list(csv.DictReader((folder / "manifest.csv").open()))
     assert len(rows) == 199
@@ -179,6 +191,7 @@ def test_D3_headers_of_real_recordings(shared_data):
         assert header.seconds == pytest.approx(float(row["seconds"]), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_real_recordings_in_part(shared_data):
     corpus = IcbhiCorpus(shared_data / "icbhi" / "audio")
     assert corpus.summary()["recordings"] == 199
@@ -211,7 +224,8 @@ def identity(recordings: list[Recording]) -> list[tuple]:
     return [(r.name, r.device, r.annotation_hash, r.cycles) for r in recordings]
 
 
-def test_D4_old_and_new_spelling_give_the_same_corpus(shared_data, names, tmp_path):
+@pytest.mark.spec("D4")
+def test_old_and_new_spelling_give_the_same_corpus(shared_data, names, tmp_path):
     old = {"101_1b1_Al_sc_Meditron": "101_1b1_Al_sc_AKGC417L", "102_1b1_Ar_sc_Meditron": "102_1b1_Ar_sc_AKGC417L"}
     lay_out(shared_data, names, tmp_path / "new" / "ICBHI_final_database", tmp_path / "new", {})
     lay_out(shared_data, names, tmp_path / "old" / "ICBHI_final_database", tmp_path / "old", old)
@@ -231,6 +245,7 @@ def test_both_spellings_side_by_side_count_once(shared_data, names, tmp_path):
     assert any("old spelling of 101_1b1_Al_sc_Meditron" in p.what for p in corpus.problems)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recordings", "lists"),
     [("ICBHI_final_database", "."), (".", "."), (".", "metadata"), ("audio", "metadata"), ("audio", "audio")],
@@ -276,7 +291,8 @@ class ToyCorpus(Corpus):
 """
 
 
-def test_D25_a_corpus_of_another_package_needs_no_change_here(tmp_path, monkeypatch):
+@pytest.mark.spec("D25")
+def test_a_corpus_of_another_package_needs_no_change_here(tmp_path, monkeypatch):
     (tmp_path / "toy_package.py").write_text(TOY)
     about = tmp_path / "toy_package-1.0.dist-info"
     about.mkdir()

@@ -48,14 +48,16 @@ def sound(spec: MelDbSpec, loudness: float) -> np.ndarray:
     return (loudness * (noise + np.sin(2 * np.pi * 300 * time))).astype(np.float32)
 
 
-def test_F2_has_the_published_shape() -> None:
+@pytest.mark.spec("F2")
+def test_mel_db_has_the_published_shape() -> None:
     assert MelDbSpec().shape == (251, 128)
     assert MelDbSpec(n_mels=64).shape == (251, 64)
 
 
+@pytest.mark.spec("F2")
 @pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize("loudness", [1e-3, 0.3])
-def test_F2_equals_its_definition(name: str, loudness: float) -> None:
+def test_mel_db_equals_its_definition(name: str, loudness: float) -> None:
     spec = SPECS[name]
     waveform = sound(spec, loudness)
     (values,) = spec.compute(waveform[None])
@@ -63,12 +65,14 @@ def test_F2_equals_its_definition(name: str, loudness: float) -> None:
     np.testing.assert_allclose(values, by_definition(waveform, spec), atol=2e-4)
 
 
-def test_F2_values_span_zero_to_one() -> None:
+@pytest.mark.spec("F2")
+def test_values_span_zero_to_one() -> None:
     values = MelDbSpec().compute(np.stack([sound(MelDbSpec(), loudness) for loudness in (1e-3, 0.3)]))
     assert values.min(axis=(1, 2)).tolist() == [0, 0]
     assert values.max(axis=(1, 2)).tolist() == [1, 1]
 
 
-def test_F2_silence_is_all_zeros() -> None:
+@pytest.mark.spec("F2")
+def test_silence_is_all_zeros() -> None:
     values = MelDbSpec().compute(np.zeros((1, MelDbSpec().samples), np.float32))
     assert not values.any()

@@ -17,8 +17,9 @@ from feature_store.features.mfcc import MfccSpec
 from tests.support.voice_clips import vowel
 
 
+@pytest.mark.spec("F10")
 @pytest.mark.parametrize("size", SIZES)
-def test_F10_a_second_at_44_kHz_has_126_frames_of_each_published_size(size: int) -> None:
+def test_a_second_at_44_kHz_has_126_frames_of_each_published_size(size: int) -> None:
     spec = MfccSpec(n_mfcc=size)
     assert (spec.shortest, spec.hop) == (705, 352)
     values = spec.compute([vowel(2, 1)])
@@ -27,15 +28,17 @@ def test_F10_a_second_at_44_kHz_has_126_frames_of_each_published_size(size: int)
     np.testing.assert_allclose(values.std(axis=2), 1, atol=1e-5)
 
 
+@pytest.mark.spec("F10")
 @pytest.mark.parametrize("size", SIZES)
-def test_F10_the_coefficients_are_librosas_standardised_by_frame(size: int) -> None:
+def test_the_coefficients_are_librosas_standardised_by_frame(size: int) -> None:
     golden = json.loads(GOLDEN.read_text())[str(size)]
     (values,) = MfccSpec(n_mfcc=size).compute([golden_vowel()])
     assert [*values.T.shape] == golden["shape"]
     np.testing.assert_allclose(values[list(FRAMES)], golden["frames"], atol=2e-4)
 
 
-def test_F10_at_an_even_window_the_coefficients_are_torchaudios() -> None:
+@pytest.mark.spec("F10")
+def test_at_an_even_window_the_coefficients_are_torchaudios() -> None:
     """At an odd one torchaudio places its mel filters a little differently from librosa."""
     import torch
 

@@ -46,8 +46,9 @@ def real_clips(shared_data: Path) -> list[np.ndarray]:
 # --- maps ---
 
 
+@pytest.mark.spec("F12")
 @pytest.mark.parametrize("spec", [SPEC, SEED, STFT], ids=["lpc", "lpc seed_compat", "stft"])
-def test_F12_nine_maps_in_the_order_of_their_names(spec: Phase9Spec) -> None:
+def test_nine_maps_in_the_order_of_their_names(spec: Phase9Spec) -> None:
     assert spec.shape == (9, 63, 128) and spec.channels == 9 and spec.scalars == 36
     assert list(spec.names) == sorted(spec.names) and len(spec.names) == 9
     assert set(CHANNELS) - set(spec.names) == ({"lpc"} if spec.ninth == "stft" else set())
@@ -55,8 +56,9 @@ def test_F12_nine_maps_in_the_order_of_their_names(spec: Phase9Spec) -> None:
     assert values.shape == (2, 9, 63, 128) and values.dtype == np.float32 and np.isfinite(values).all()
 
 
+@pytest.mark.spec("F12")
 @pytest.mark.parametrize("name", sorted({*CHANNELS, "stft"}))
-def test_F12_a_map_is_librosas(name: str, golden: list[dict[str, Any]]) -> None:
+def test_a_map_is_librosas(name: str, golden: list[dict[str, Any]]) -> None:
     spec = STFT if name == "stft" else SEED
     computed = spec.compute(clips())[:, spec.names.index(name)]
     for own, published in zip(computed, golden, strict=True):
@@ -85,7 +87,8 @@ def test_the_constant_q_of_cens_is_the_windowed_sum_of_its_definition() -> None:
         np.testing.assert_allclose(found[index], expected, atol=7e-3 * found.max())
 
 
-def test_F12_values_are_standardised_before_they_are_padded() -> None:
+@pytest.mark.spec("F12")
+def test_values_are_standardised_before_they_are_padded() -> None:
     values = dict(zip(SPEC.names, SPEC.compute(clips())[0], strict=True))
     own_rows = {"gammatone": 64, "lpc": 12, "mod_spec": 40, "mel": 128, "mel_delta": 128, "mel_delta2": 128}
     for name, rows in own_rows.items():
@@ -100,7 +103,8 @@ def test_F12_values_are_standardised_before_they_are_padded() -> None:
         assert (padding == inside.min()).all(), name
 
 
-def test_F12_aligned_linear_prediction_covers_the_whole_clip_and_the_sources_does_not() -> None:
+@pytest.mark.spec("F12")
+def test_aligned_linear_prediction_covers_the_whole_clip_and_the_sources_does_not() -> None:
     clip = clips()[0].copy()
     changed = clip.copy()
     changed[12000:] += 0.1 * np.random.default_rng(0).normal(size=4000).astype(np.float32)
@@ -136,14 +140,17 @@ def test_burg_finds_the_filter_that_made_the_sound() -> None:
 # --- scalars ---
 
 
-def test_F13_scalars_are_librosas_in_the_published_order(golden: list[dict[str, Any]]) -> None:
+@pytest.mark.spec("F13")
+def test_scalars_are_librosas_in_the_published_order(golden: list[dict[str, Any]]) -> None:
     found = SPEC.compute_scalars(clips())
     assert found is not None and found.shape == (2, 36)
     for own, published in zip(found, golden, strict=True):
         np.testing.assert_allclose(own, published["scalars"], rtol=2e-5, atol=2e-6)
 
 
-def test_F13_scalars_of_ten_real_clips_by_a_second_computation(real_clips: list[np.ndarray]) -> None:
+@pytest.mark.slow
+@pytest.mark.spec("F13")
+def test_scalars_of_ten_real_clips_by_a_second_computation(real_clips: list[np.ndarray]) -> None:
     """All but the contrast and the flux, which stand in the golden values; frame by frame, by scipy's functions."""
     found = SPEC.compute_scalars(real_clips)
     assert found is not None and len(found) == 10
@@ -200,6 +207,7 @@ def test_no_sound_makes_a_value_that_is_no_number(spec: Phase9Spec, sound: str) 
     assert np.isfinite(spec.compute([clip])).all() and scalars is not None and np.isfinite(scalars).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("samples", [1, 100, 511, 8000, 16001, 40000])
 def test_a_clip_of_any_length_is_padded_with_silence_or_cut(tmp_path: Path, samples: int) -> None:
     root = write_clips(tmp_path / "clips", count=4)
@@ -216,7 +224,9 @@ def test_a_clip_of_any_length_is_padded_with_silence_or_cut(tmp_path: Path, samp
 # --- the store ---
 
 
-def test_F15_a_row_holds_maps_and_scalars_and_is_computed_once(tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.spec("F15")
+def test_a_row_holds_maps_and_scalars_and_is_computed_once(tmp_path: Path) -> None:
     root = write_clips(tmp_path / "clips", count=20)
     corpus, store = open_corpus("breathing-phase", root), FeatureStore.open(str(tmp_path / "store"), create=True)
     first = build(corpus, SPEC, store, workers=0)
@@ -241,6 +251,7 @@ def test_F15_a_row_holds_maps_and_scalars_and_is_computed_once(tmp_path: Path) -
             np.testing.assert_array_equal(stored, wanted[0])
 
 
+@pytest.mark.slow
 def test_a_removed_clip_takes_its_scalars_along(tmp_path: Path) -> None:
     root = write_clips(tmp_path / "clips", count=6)
     store = FeatureStore.open(str(tmp_path / "store"), create=True)

@@ -1,4 +1,4 @@
-"""Pieces of a cycle and CycleGuardian's augmented copies (SEEDS rows D23, A5, E6)."""
+"""Pieces of a cycle and CycleGuardian's augmented copies (docs/specification.md, D23, A5, E6)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from feature_store.features import FbankSpec, HybridSpec
 SPEC = HybridSpec(seconds=1.0, bins=24, bins_per_octave=6, low_hz=100.0, copies=2, copy_of="cycle")
 
 
-def test_D23_fold_4_trains_on_5471_pieces_and_tests_1444_cycles(shared_data: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.spec("D23")
+def test_fold_4_trains_on_5471_pieces_and_tests_1444_cycles(shared_data: Path) -> None:
     """RespireNet's published log, at its 4 kHz: 17 more than the 5,454 cycles; no test cycle is longer than 8 s."""
     corpus = IcbhiCorpus(shared_data / "icbhi" / "all_920_annotations")
     split = corpus.splits()["five-fold"]
@@ -31,9 +33,10 @@ def test_D23_fold_4_trains_on_5471_pieces_and_tests_1444_cycles(shared_data: Pat
     assert counts == {"train": 5471, "test": 1444}
 
 
+@pytest.mark.spec("D23")
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 900), st.integers(2, 200), st.integers(0, 9))
-def test_D23_pieces_share_half_and_lose_nothing(length: int, samples: int, seed: int) -> None:
+def test_pieces_share_half_and_lose_nothing(length: int, samples: int, seed: int) -> None:
     cycle = np.arange(length)
     pieces = cut_pieces(cycle, samples, np.random.default_rng(seed))
     assert all(len(piece) == samples for piece in pieces)
@@ -45,8 +48,9 @@ def test_D23_pieces_share_half_and_lose_nothing(length: int, samples: int, seed:
     assert len(set(pieces[-1])) == min(left, samples)
 
 
+@pytest.mark.spec("D23")
 @pytest.mark.parametrize("length", [3, 10])
-def test_D23_a_short_piece_is_filled_before_or_after_it_alike_often(length: int) -> None:
+def test_a_short_piece_is_filled_before_or_after_it_alike_often(length: int) -> None:
     rng = np.random.default_rng(0)
     filled = np.stack([fill_either_side(np.arange(length), 10, rng) for _ in range(2000)])
     after, before = np.arange(10) % length, (np.arange(10) - 10) % length
@@ -55,7 +59,8 @@ def test_D23_a_short_piece_is_filled_before_or_after_it_alike_often(length: int)
         assert abs((filled == after).all(axis=1).mean() - 0.5) < 0.04
 
 
-def test_A5_a_copy_of_the_cycle_is_one_operator_away_from_it_and_never_faded(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.spec("A5")
+def test_a_copy_of_the_cycle_is_one_operator_away_from_it_and_never_faded(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     cycle = np.random.default_rng(3).standard_normal(SPEC.samples).astype(np.float32)
 
@@ -72,20 +77,23 @@ def test_A5_a_copy_of_the_cycle_is_one_operator_away_from_it_and_never_faded(mon
     assert all(any(np.array_equal(copy, way) for way in ways) for copy in copies)
 
 
-def test_A5_a_copy_longer_than_the_feature_keeps_its_first_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.spec("A5")
+def test_a_copy_longer_than_the_feature_keeps_its_first_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audio, "augment", lambda waveform, rate, rng: np.tile(waveform, 2))
     cycle = np.random.default_rng(4).standard_normal(SPEC.samples).astype(np.float32)
     np.testing.assert_array_equal(with_copies(cycle, SPEC)[1], cycle)
 
 
-def test_A5_copies_are_the_same_whenever_they_are_made() -> None:
+@pytest.mark.spec("A5")
+def test_copies_are_the_same_whenever_they_are_made() -> None:
     cycle = np.random.default_rng(5).standard_normal(SPEC.samples).astype(np.float32)
     first, again = with_copies(cycle, SPEC), with_copies(cycle, SPEC)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert len(first[1]) == len(first[2]) == SPEC.samples and not np.array_equal(first[1], first[2])
 
 
-def test_E6_a_long_cycle_is_heard_in_pieces_of_which_the_first_is_what_is_heard_otherwise() -> None:
+@pytest.mark.spec("E6")
+def test_a_long_cycle_is_heard_in_pieces_of_which_the_first_is_what_is_heard_otherwise() -> None:
     """2.6 s at 1 s: from 0, 0.5, 1 and 1.5 s, and from 2 s what is left, which is filled up as a short cycle is."""
     spec = FbankSpec(seconds=1.0)
     waveform = np.random.default_rng(6).standard_normal(4 * spec.samples).astype(np.float32)
@@ -98,9 +106,10 @@ def test_E6_a_long_cycle_is_heard_in_pieces_of_which_the_first_is_what_is_heard_
     np.testing.assert_array_equal(last, cut_cycles(waveform, [(2.5, 3.1)], spec)[0])
 
 
+@pytest.mark.spec("E6")
 @pytest.mark.parametrize("pad", ["repeat", "zero", "augment", "stretch"])
 @pytest.mark.parametrize("length", [0.4, 1.0])
-def test_E6_a_cycle_that_fits_is_one_piece(pad: str, length: float) -> None:
+def test_a_cycle_that_fits_is_one_piece(pad: str, length: float) -> None:
     spec = FbankSpec(seconds=1.0, pad=pad)  # type: ignore[arg-type]
     waveform = np.random.default_rng(7).standard_normal(2 * spec.samples).astype(np.float32)
     (piece,), seconds = cut_cycle_pieces(waveform, (0.2, 0.2 + length), spec)

@@ -56,7 +56,7 @@ def test_a_copy_is_named_with_its_patients_and_the_splits_that_it_crosses(
     assert problem.severity == "warning" and problem.hint and "under 2 patients" in problem.what
     shown = CliRunner().invoke(app, ["check", "--root", str(root)], env={"COLUMNS": "200"})
     assert shown.exit_code == 0
-    assert "1 sounds have 2 names: 1 on both sides of a split, 1 under two patients" in shown.stdout
+    assert "1 sound has 2 names: 1 on both sides of a split, 1 under two patients" in shown.stdout
     document = json.loads(CliRunner().invoke(app, ["check", "--root", str(root), "--json"]).stdout)
     assert document["shared_sounds"][0]["recordings"] == sound.recordings
 
@@ -76,6 +76,7 @@ def test_other_labels_of_one_sound_are_told(copied: tuple[Path, str, str]) -> No
     assert found.crosses(train=[found.recordings[0]], test=[found.recordings[1]])
 
 
+@pytest.mark.slow
 def test_a_training_records_what_it_was_tested_on_twice(copied: tuple[Path, str, str], tmp_path: Path) -> None:
     root, train, test = copied
     store = FeatureStore.open(str(tmp_path / "store"), create=True)

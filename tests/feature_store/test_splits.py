@@ -69,6 +69,7 @@ def test_a_table_that_is_no_split_is_refused():
         SplitTable("s", pa.table({"cycle_id": ["a"], "fold": [0], "side": ["valid"]}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["lungsound4", "diagnosis3"])
 def test_inner_folds_partition_the_training_side_by_patients(corpus, cycles, task):
     outer = corpus.splits()["official"]
@@ -86,6 +87,7 @@ def test_inner_folds_partition_the_training_side_by_patients(corpus, cycles, tas
     assert patients_on_both_sides(inner, cycles) == {fold: [] for fold in range(5)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["lungsound4", "lungsound2", "diagnosis3", "diagnosis2"])
 def test_inner_folds_are_at_least_as_balanced_as_those_of_scikit_learn(corpus, cycles, task):
     outer = corpus.splits()["official"]
@@ -99,6 +101,7 @@ def test_inner_folds_are_at_least_as_balanced_as_those_of_scikit_learn(corpus, c
     assert ours <= theirs
 
 
+@pytest.mark.slow
 def test_inner_folds_of_several_outer_folds(corpus, cycles):
     outer = corpus.splits()["five-fold"]
     inner = inner_folds(cycles, outer, "lungsound4", k=3)
@@ -108,6 +111,7 @@ def test_inner_folds_of_several_outer_folds(corpus, cycles):
         assert both == set(outer.side(fold // 3, "train"))
 
 
+@pytest.mark.slow
 def test_inner_folds_depend_on_the_seed_alone(corpus, cycles):
     outer = corpus.splits()["official"]
     first = inner_folds(cycles, outer, "lungsound4", seed=1)
@@ -180,6 +184,7 @@ def test_few_patients():
             hold_out_patients(ids, ["a", "a", "b"], [0, 1, 0], fraction, seed=0)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 12), st.integers(-1, 3)), min_size=2, max_size=60),
@@ -200,7 +205,8 @@ def test_holding_out_any_patients(rows, fraction, seed):
             assert any(label[c] == k for c in train)
 
 
-def test_D11_patients_on_both_sides_of_the_official_split(corpus, cycles):
+@pytest.mark.spec("D11")
+def test_patients_on_both_sides_of_the_official_split(corpus, cycles):
     splits = corpus.splits()
     assert patients_on_both_sides(splits["official"], cycles) == {0: ["156", "218"]}
     assert patients_on_both_sides(splits["official-no-overlap"], cycles) == {0: []}
@@ -208,7 +214,8 @@ def test_D11_patients_on_both_sides_of_the_official_split(corpus, cycles):
     assert patients_on_both_sides(splits["five-fold"], cycles) == {fold: [] for fold in range(5)}
 
 
-def test_D13_split_of_one_device(corpus, cycles):
+@pytest.mark.spec("D13")
+def test_split_of_one_device(corpus, cycles):
     official = corpus.splits()["official"]
     selected = select_devices(official, cycles, ["Meditron"])
     assert [len(selected.side(0, side)) for side in ("train", "test")] == [997, 459]

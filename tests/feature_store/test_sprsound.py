@@ -179,6 +179,7 @@ def test_poor_quality_is_in_neither_rate_of_the_record_score() -> None:
     assert evaluate(np.eye(5)[predicted], labels).score_for("sprsound").sensitivity != score.sensitivity
 
 
+@pytest.mark.slow
 def test_tasks_of_records_are_ranked_without_poor_quality_and_those_of_events_cannot_be(tmp_path: Path) -> None:
     corpus, store = open_corpus("sprsound", corpus_at(tmp_path / "corpus")), tmp_path / "store"
     opened = FeatureStore.open(str(store), create=True)
@@ -197,6 +198,7 @@ def test_a_model_that_calls_everything_normal_has_half_the_average_as_its_score(
     assert metrics.value("sprsound") == 25.0  # average 50, harmonic mean 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "seen"), (("event2", 2), ("record5", 1)))
 def test_a_training_on_a_task_sees_its_own_kind_of_cycle(tmp_path: Path, task: str, seen: int) -> None:
     store = FeatureStore.open(str(tmp_path / "store"), create=True)

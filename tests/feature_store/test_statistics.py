@@ -20,8 +20,9 @@ def of_side(store: FeatureStore, feature_id: str, side: str, cache: Path, split:
     return np.stack([rows[cycle] for cycle in store.split("icbhi", split, "lungsound4").side(0, side)])
 
 
+@pytest.mark.spec("F5")
 @pytest.mark.parametrize("split", ["official", "official-inner3"])
-def test_F5_equals_numpy_over_the_training_side(built: FeatureStore, tmp_path: Path, split: str) -> None:
+def test_statistics_equal_numpy_over_the_training_side(built: FeatureStore, tmp_path: Path, split: str) -> None:
     found = training_statistics(built, "icbhi", SPEC, split, 0, cache=tmp_path)
     train = of_side(built, SPEC.feature_id, "train", tmp_path, split).astype(np.float64)
     everything = np.stack(list(rows_of(built, SPEC.feature_id, tmp_path).values()))
@@ -30,7 +31,9 @@ def test_F5_equals_numpy_over_the_training_side(built: FeatureStore, tmp_path: P
     assert found.mean != pytest.approx(everything.mean(dtype=np.float64), rel=1e-6)
 
 
-def test_F5_the_spec_s_own_statistics_normalise_to_mean_0_and_std_a_half(root: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.spec("F5")
+def test_the_spec_s_own_statistics_normalise_to_mean_0_and_std_a_half(root: Path, tmp_path: Path) -> None:
     """AST's convention: what is found is put into the spec, and the feature is built again."""
     store = FeatureStore.open(str(tmp_path / "store"), create=True)
     rebuild(root, store)
@@ -41,7 +44,9 @@ def test_F5_the_spec_s_own_statistics_normalise_to_mean_0_and_std_a_half(root: P
     assert (train.mean(), train.std()) == pytest.approx((0, 0.5), abs=1e-5)
 
 
-def test_F5_copies_count_and_other_kinds_have_no_raw_statistics(root: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.spec("F5")
+def test_copies_count_and_other_kinds_have_no_raw_statistics(root: Path, tmp_path: Path) -> None:
     store = FeatureStore.open(str(tmp_path / "store"), create=True)
     spec = MelDbSpec(seconds=1.0, n_mels=16, copies=1)
     rebuild(root, store, spec)
@@ -52,8 +57,9 @@ def test_F5_copies_count_and_other_kinds_have_no_raw_statistics(root: Path, tmp_
     assert (found.values, found.raw_mean, found.raw_std) == (train.size, None, None)
 
 
+@pytest.mark.spec("F5")
 @pytest.mark.parametrize("block", [1, 7, 64])
-def test_F5_blocks_lose_no_precision_far_from_zero(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+def test_blocks_lose_no_precision_far_from_zero(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     """A sum of squares in one go would lose all digits of the deviation here."""
     monkeypatch.setattr(feature_statistics, "BLOCK", block)
     values = 1e8 + np.random.default_rng(0).normal(size=(50, 4, 3))
@@ -62,10 +68,11 @@ def test_F5_blocks_lose_no_precision_far_from_zero(monkeypatch: pytest.MonkeyPat
     assert (mean, std) == pytest.approx((values[::2].mean(), values[::2].std()), rel=1e-9)
 
 
+@pytest.mark.spec("F5")
 @pytest.mark.parametrize(
     ("split", "fold", "reason"), [("official", 3, r"no fold 3.*known: 0"), ("offical", 0, "no split 'offical'")]
 )
-def test_F5_what_is_not_there_is_refused(
+def test_statistics_of_what_is_not_there_are_refused(
     built: FeatureStore, tmp_path: Path, split: str, fold: int, reason: str
 ) -> None:
     with pytest.raises(UserError, match=reason):

@@ -134,6 +134,7 @@ def test_describes_the_dataset(store: FeatureStore, synthetic_corpus: Path) -> N
     assert cycles.drop_columns(["audio_hash", "annotation_hash"]).equals(corpus.cycle_table())
 
 
+@pytest.mark.slow
 def test_values_equal_direct_computation(
     store: FeatureStore, manifest: Manifest, synthetic_corpus: Path, tmp_path: Path
 ) -> None:
@@ -162,6 +163,7 @@ print(json.dumps([maps[0][1], maps[0][4], float(features.values.sum()), "torch" 
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
 def test_all_processes_map_the_same_bytes(store: FeatureStore, manifest: Manifest, tmp_path: Path) -> None:
     """Two start at once with an empty cache; both end up with one inode, mapped read-only, without torch."""
@@ -231,6 +233,7 @@ def test_a_deleted_part_is_named(spoilt: FeatureStore, manifest: Manifest, tmp_p
         spoilt.load("icbhi", manifest.feature_id, tmp_path / "cache")
 
 
+@pytest.mark.slow
 def test_the_next_build_mends_a_deleted_part(
     spoilt: FeatureStore, manifest: Manifest, synthetic_corpus: Path, tmp_path: Path, store: FeatureStore
 ) -> None:
@@ -254,6 +257,7 @@ def test_a_manifest_of_another_version_is_refused(spoilt: FeatureStore, manifest
         spoilt.manifest("icbhi", manifest.feature_id)
 
 
+@pytest.mark.slow
 def test_a_stale_feature_is_refused(
     spoilt: FeatureStore, manifest: Manifest, synthetic_corpus: Path, tmp_path: Path
 ) -> None:
@@ -271,6 +275,7 @@ def test_a_stale_feature_is_refused(
     assert verify_feature(spoilt, "icbhi", manifest.feature_id) == []
 
 
+@pytest.mark.slow
 def test_a_stale_annotation_is_refused(
     spoilt: FeatureStore, manifest: Manifest, synthetic_corpus: Path, tmp_path: Path
 ) -> None:
@@ -285,6 +290,7 @@ def test_a_stale_annotation_is_refused(
         spoilt.load("icbhi", manifest.feature_id, tmp_path / "cache")
 
 
+@pytest.mark.slow
 def test_verify_names_recordings_that_a_feature_lacks(synthetic_corpus: Path, tmp_path: Path) -> None:
     """A recording came and only another feature was built. `load` still reads the state before, as after a kill."""
     root = copy_of(synthetic_corpus, tmp_path / "corpus")

@@ -126,6 +126,7 @@ def test_a_part_with_other_rows_than_the_manifest_says_is_found(store: FeatureSt
     assert not list(tmp_path.rglob("*.partial"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", [file for file in DAMAGE if file != MANIFEST])
 def test_the_next_build_mends_it(store: FeatureStore, root: Path, file: str) -> None:
     (Path(store.uri) / file).write_bytes(b"")
@@ -153,6 +154,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="needs limits of files")
 def test_a_full_disk_is_named_and_loses_nothing(store: FeatureStore, root: Path) -> None:
     """Files can grow to a limit only, as on a full disk: the first part does not fit."""

@@ -23,6 +23,8 @@ from feature_store.datasets.synthetic import synthesize
 from feature_store.datasets.synthetic_sounds import breath, crackle, wheeze
 from feature_store.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:

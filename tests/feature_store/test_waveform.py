@@ -54,8 +54,9 @@ def share_near(waveform: np.ndarray, hertz: float, width: float = 20.0) -> float
     return float(power[near].sum() / power.sum())
 
 
+@pytest.mark.spec("A5")
 @pytest.mark.parametrize("name", ["noise", "loudness", "pitch", "speed"])
-def test_A5_outside_the_zone_nothing_changes(name: str) -> None:
+def test_outside_the_zone_nothing_changes(name: str) -> None:
     waveform = hiss()
     changed = OPERATORS[name](waveform, RATE, np.random.default_rng(3))
     np.testing.assert_array_equal(changed[:FIRST], waveform[:FIRST])
@@ -63,9 +64,10 @@ def test_A5_outside_the_zone_nothing_changes(name: str) -> None:
     assert not np.array_equal(changed[FIRST : FIRST + 4000], waveform[FIRST : FIRST + 4000])
 
 
+@pytest.mark.spec("A5")
 @pytest.mark.parametrize(("share", "decibels"), [(0.0, 10), (0.5, 20), (1.0, 30)])
 @pytest.mark.parametrize("loud", [1.0, 0.001])
-def test_A5_noise_lies_below_the_signal_by_10_to_30_db(share: float, decibels: float, loud: float) -> None:
+def test_noise_lies_below_the_signal_by_10_to_30_db(share: float, decibels: float, loud: float) -> None:
     waveform = loud * tone(400)
     added = (OPERATORS["noise"](waveform, RATE, Fixed(share)) - waveform)[INSIDE]  # type: ignore[arg-type]
     assert 20 * np.log10(level(waveform[INSIDE]) / level(added)) == pytest.approx(decibels, abs=0.2)
@@ -74,8 +76,9 @@ def test_A5_noise_lies_below_the_signal_by_10_to_30_db(share: float, decibels: f
     assert max(bands) / min(bands) < 1.15  # white
 
 
+@pytest.mark.spec("A5")
 @pytest.mark.parametrize(("share", "factor"), [(0.0, 0.5), (1 / 3, 1.0), (0.6, 1.4), (1.0, 2.0)])
-def test_A5_speed_changes_the_length_and_keeps_the_pitch(share: float, factor: float) -> None:
+def test_speed_changes_the_length_and_keeps_the_pitch(share: float, factor: float) -> None:
     changed = OPERATORS["speed"](tone(437), RATE, Fixed(share))  # type: ignore[arg-type]
     assert len(changed) == LENGTH - (LAST - FIRST) + round((LAST - FIRST) / factor)
     inside = changed[FIRST + 1600 : -(LENGTH - LAST) - 1600]
@@ -83,7 +86,8 @@ def test_A5_speed_changes_the_length_and_keeps_the_pitch(share: float, factor: f
     assert level(inside) == pytest.approx(level(tone(437)), rel=0.15)
 
 
-def test_A5_speed_moves_what_is_in_the_zone() -> None:
+@pytest.mark.spec("A5")
+def test_speed_moves_what_is_in_the_zone() -> None:
     """A burst at the middle of the zone stands at the middle of the shorter zone."""
     burst = np.where(np.abs(np.arange(LENGTH) - LENGTH / 2) < 800, hiss(), 0).astype(np.float32)
     changed = OPERATORS["speed"](burst, RATE, Fixed(1.0))  # type: ignore[arg-type]
@@ -91,8 +95,9 @@ def test_A5_speed_moves_what_is_in_the_zone() -> None:
     assert centre == pytest.approx(FIRST + (LAST - FIRST) / 4, abs=300)
 
 
+@pytest.mark.spec("A5")
 @pytest.mark.parametrize(("share", "factor"), [(0.0, 0.5), (1 / 3, 1.0), (1.0, 2.0)])
-def test_A5_loudness_scales_the_zone(share: float, factor: float) -> None:
+def test_loudness_scales_the_zone(share: float, factor: float) -> None:
     waveform = hiss()
     changed = OPERATORS["loudness"](waveform, RATE, Fixed(share))  # type: ignore[arg-type]
     np.testing.assert_allclose(
@@ -101,9 +106,10 @@ def test_A5_loudness_scales_the_zone(share: float, factor: float) -> None:
     assert len(changed) == LENGTH
 
 
+@pytest.mark.spec("A5")
 @pytest.mark.parametrize("hertz", [150.0, 437.0, 1234.0, 3000.0])
 @pytest.mark.parametrize(("share", "semitones"), [(0.0, -1), (0.5, 1), (1.0, 3)])
-def test_A5_pitch_moves_a_tone_by_semitones(hertz: float, share: float, semitones: float) -> None:
+def test_pitch_moves_a_tone_by_semitones(hertz: float, share: float, semitones: float) -> None:
     changed = OPERATORS["pitch"](tone(hertz), RATE, Fixed(share))  # type: ignore[arg-type]
     there = hertz * 2 ** (semitones / 12)
     assert len(changed) == LENGTH
@@ -112,9 +118,10 @@ def test_A5_pitch_moves_a_tone_by_semitones(hertz: float, share: float, semitone
     assert level(changed[INSIDE]) == pytest.approx(level(tone(hertz)), rel=0.25)
 
 
+@pytest.mark.spec("A5")
 @pytest.mark.parametrize(("share", "alpha"), [(0.0, 0.9), (1.0, 1.1)])
 @pytest.mark.parametrize("hertz", [437.0, 1234.0, 3000.0])
-def test_A5_vtlp_moves_a_tone_in_a_tenth_of_the_waveform(hertz: float, share: float, alpha: float) -> None:
+def test_vtlp_moves_a_tone_in_a_tenth_of_the_waveform(hertz: float, share: float, alpha: float) -> None:
     """The same dice place the tenth at the beginning and at the end."""
     waveform = tone(hertz)
     changed = OPERATORS["vtlp"](waveform, RATE, Fixed(share))  # type: ignore[arg-type]
@@ -126,9 +133,10 @@ def test_A5_vtlp_moves_a_tone_in_a_tenth_of_the_waveform(hertz: float, share: fl
     assert share_near(changed[segment][500:-500], alpha * hertz, 60) > 0.97
 
 
+@pytest.mark.spec("A5")
 @pytest.mark.parametrize("rate", [4000, 16000, 22000])
 @pytest.mark.parametrize("alpha", [0.9, 0.97, 1.0, 1.1])
-def test_A5_vtlp_s_curve_rises_from_zero_to_nyquist(rate: int, alpha: float) -> None:
+def test_vtlp_s_curve_rises_from_zero_to_nyquist(rate: int, alpha: float) -> None:
     hertz = np.linspace(0, rate / 2, 4001)
     there = vtlp_curve(hertz, alpha, rate)
     top = min(4800, 0.45 * rate) * min(alpha, 1)
@@ -140,8 +148,10 @@ def test_A5_vtlp_s_curve_rises_from_zero_to_nyquist(rate: int, alpha: float) -> 
     assert np.abs(np.diff(there)).max() < 3 * hertz[1]  # without a step
 
 
+@pytest.mark.slow
+@pytest.mark.spec("A5")
 @pytest.mark.parametrize("name", OPERATORS)
-def test_A5_no_click_where_old_and_new_meet(name: str) -> None:
+def test_no_click_where_old_and_new_meet(name: str) -> None:
     """A slow tone's neighbouring samples differ by 0.02 at most; a step would be many times that."""
     for seed in range(5):
         changed = OPERATORS[name](tone(100), RATE, np.random.default_rng(seed))
@@ -149,8 +159,9 @@ def test_A5_no_click_where_old_and_new_meet(name: str) -> None:
         assert np.abs(np.diff(smooth)).max() < 0.12
 
 
+@pytest.mark.spec("A5")
 @pytest.mark.parametrize("name", OPERATORS)
-def test_A5_the_same_seed_gives_the_same(name: str) -> None:
+def test_the_same_seed_gives_the_same(name: str) -> None:
     waveform, operator = hiss(), OPERATORS[name]
     one, same, other = (operator(waveform, RATE, np.random.default_rng(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)
@@ -158,12 +169,13 @@ def test_A5_the_same_seed_gives_the_same(name: str) -> None:
     np.testing.assert_array_equal(waveform, hiss())  # not written to
 
 
+@pytest.mark.spec("A5")
 @settings(max_examples=60, deadline=None)
 @given(
     name=st.sampled_from(list(OPERATORS)), length=st.integers(1, 4000), silent=st.booleans(),
     rate=st.sampled_from([1000, 4000, 16000, 44100]), seed=st.integers(0, 99),
 )  # fmt: skip
-def test_A5_silence_and_short_waveforms_stay_finite(name: str, length: int, silent: bool, rate: int, seed: int) -> None:
+def test_silence_and_short_waveforms_stay_finite(name: str, length: int, silent: bool, rate: int, seed: int) -> None:
     waveform = np.zeros(length, np.float32) if silent else hiss(length)
     changed = OPERATORS[name](waveform, rate, np.random.default_rng(seed))
     assert changed.dtype == np.float32
@@ -174,7 +186,8 @@ def test_A5_silence_and_short_waveforms_stay_finite(name: str, length: int, sile
         assert len(changed) == length
 
 
-def test_A5_each_operator_is_drawn_a_fifth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.spec("A5")
+def test_each_operator_is_drawn_a_fifth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     for place, name in enumerate(OPERATORS):
         monkeypatch.setitem(OPERATORS, name, lambda waveform, rate, rng, place=place: np.array([place]))
     rng, draws = np.random.default_rng(0), 5000
@@ -199,8 +212,9 @@ def test_dice_do_not_hang_on_the_last_bits() -> None:
     assert generator_of(nearly, "pad").random() == generator_of(cycle, "pad").random()
 
 
+@pytest.mark.spec("A14")
 @pytest.mark.parametrize(("sigma", "decibels"), [(0.001, 50.97), (0.01, 30.97), (0.1, 10.97)])
-def test_A14_noise_of_a_sigma_gives_a_tone_its_snr_and_keeps_its_length(sigma: float, decibels: float) -> None:
+def test_noise_of_a_sigma_gives_a_tone_its_snr_and_keeps_its_length(sigma: float, decibels: float) -> None:
     """A tone with an amplitude of 0.5 has a level of 0.5 / sqrt(2): 20 log10(0.3536 / sigma) dB above the noise."""
     waveform = tone(400)
     noisy = white_noise(waveform, sigma, np.random.default_rng(1))
@@ -214,8 +228,9 @@ def test_A14_noise_of_a_sigma_gives_a_tone_its_snr_and_keeps_its_length(sigma: f
     assert np.mean(np.abs(added) < sigma) == pytest.approx(0.683, abs=0.01), "Gaussian"
 
 
+@pytest.mark.spec("A14")
 @pytest.mark.parametrize("copy_of", ["previous", "cycle"])
-def test_A14_every_copy_is_the_cycle_and_noise_of_its_own(copy_of: str) -> None:
+def test_every_copy_is_the_cycle_and_noise_of_its_own(copy_of: str) -> None:
     spec = SPEC.model_copy(update={"copies": 3, "copy_of": copy_of, "copy_by": "noise", "noise_sigma": 0.02})
     cycle = hiss(spec.samples)
     own, *copies = with_copies(cycle, spec)
@@ -227,8 +242,10 @@ def test_A14_every_copy_is_the_cycle_and_noise_of_its_own(copy_of: str) -> None:
     assert all(np.array_equal(one, same) for one, same in zip(copies, again[1:], strict=True))
 
 
+@pytest.mark.slow
+@pytest.mark.spec("A14")
 @pytest.mark.parametrize(("copies", "share"), [(1, 0.3), (3, 0.3), (1, None), (2, 2 / 3)])
-def test_A14_a_share_of_uniform_draws_has_noise(copies: int, share: float | None) -> None:
+def test_a_share_of_uniform_draws_has_noise(copies: int, share: float | None) -> None:
     """The source adds it with a chance of 0.3; among a cycle and its copies training draws uniformly."""
     spec = SPEC.model_copy(update={"seconds": 0.05, "copies": copies, "copy_by": "noise", "noise_share": share})
     count = 1500
@@ -240,7 +257,8 @@ def test_A14_a_share_of_uniform_draws_has_noise(copies: int, share: float | None
     assert np.mean(noisy) == pytest.approx(expected, abs=1e-12 if exact else 0.03)
 
 
-def test_A14_more_noise_than_copies_hold_is_refused() -> None:
+@pytest.mark.spec("A14")
+def test_more_noise_than_copies_hold_is_refused() -> None:
     noise = {"kind": "fbank", "copies": 1, "copy_by": "noise"}
     assert resolve_feature({**noise, "noise_share": 0.5}).copies == 1
     with pytest.raises(UserError, match=r"1 copies beside a cycle make a noise_share of 0\.5 at most"):

@@ -83,6 +83,7 @@ plain = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(plain)
 def test_what_yaml_writes_is_read_back(content: Any) -> None:
     assert parse_yaml(yaml.safe_dump(content, allow_unicode=True), where="here") == content

@@ -157,7 +157,7 @@ def test_the_first_rows_can_be_read_without_javascript(browser: chromium.Browser
     """And a script draws the same rows as the page holds."""
     rows = (
         "[...document.querySelector('table.ranking').tBodies[0].rows].map(row =>"
-        " [...row.cells].slice(1).map(cell => cell.textContent.replace(/\\s+/g, '')).join('|'))"
+        " [...row.cells].slice(1).map(cell => cell.outerHTML).join('|'))"
     )
     browser.call("Emulation.setScriptExecutionDisabled", value=True)
     try:

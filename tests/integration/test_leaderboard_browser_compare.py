@@ -63,7 +63,7 @@ def in_browser(browser: chromium.Browser, one: Entry, two: Entry) -> dict[str, f
     """What the open comparison page computes of two entries whose data it has loaded."""
     return browser.evaluate(
         f"(() => {{ const [a, b] = ['{one.id}', '{two.id}'].map(id => [lungtune.byId.get(id), lungtune.entries[id]]);"
-        " return lungtune.paired(a[0].score - b[0].score, a[1].resamples, b[1].resamples) })()"
+        " return lungtune.paired(a[0].values.score - b[0].values.score, a[1].resamples, b[1].resamples) })()"
     )
 
 
@@ -191,12 +191,23 @@ def test_the_page_names_the_metric_and_its_numbers(browser: chromium.Browser, si
         "[...document.querySelector('#result table.sides').tBodies[0].rows].map(row =>"
         " [...row.cells].slice(0, 2).map(cell => cell.textContent))"
     )
-    assert rows[:3] == [
+    assert rows[:5] == [
+        ["Rank", str(one.rank)],
         ["UAR", f"{one.numbers.score.mean:.1f}"],
+        ["Pooled UAR", f"{one.numbers.pooled_score.mean:.1f}"],
         ["Accuracy", f"{one.numbers.accuracy.mean:.1f}"],
         ["AUROC", f"{one.numbers.auroc.mean:.2f}"],
     ]
-    assert [row[0] for row in rows[3:9]] == [*(f"Recall of {name}" for name in one.classes), "Pooled UAR"]
+    assert [row[0] for row in rows[5:]] == [
+        *(f"Recall of {name}" for name in one.classes),
+        "Seeds",
+        "Pretraining",
+        "Parameters",
+        "Training minutes",
+        "Trained on",
+        "Epoch",
+    ]
+    assert rows[-4][1] == "993 k" and rows[-3][1] == f"{one.cost.train_minutes:.1f}"
     assert "UAR of A minus UAR of B" in browser.evaluate("document.querySelector('#result .verdict').textContent")
 
 

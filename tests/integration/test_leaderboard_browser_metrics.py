@@ -59,7 +59,7 @@ def test_a_script_draws_the_rows_that_the_page_holds(
 ):
     rows = (
         f"[...{table(board_of(board, dataset))}.tBodies[0].rows].map(row =>"
-        " [...row.cells].slice(1).map(cell => cell.textContent.replace(/\\s+/g, '')).join('|'))"
+        " [...row.cells].slice(1).map(cell => cell.outerHTML).join('|'))"
     )
     browser.call("Emulation.setScriptExecutionDisabled", value=True)
     try:

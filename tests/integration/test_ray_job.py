@@ -82,7 +82,7 @@ def test_more_gpus_than_the_cluster_has_are_refused_at_once(
     space.write_text(yaml.safe_dump(tiny_sweep(name="job", resources={"gpus": 1})))
     done = submit(head, environment, "python", "-m", "orchestrator", "sweep", str(space))
     assert done.returncode != 0
-    assert "asks for 1 GPUs, the cluster has 0" in done.stdout
+    assert "asks for 1 GPU, the cluster has 0" in done.stdout
 
 
 def test_without_the_token_nothing_is_submitted(head: str, environment: dict[str, str], tmp_path: Path) -> None:

@@ -124,10 +124,10 @@ def member(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("member")
 def test_the_doctor_sees_the_cluster(head: Head) -> None:
-    assert diagnosis.ray_cluster() == diagnosis.Finding("ok", f"{head.address}: 1 CPUs, 0 GPUs")
+    assert diagnosis.ray_cluster() == diagnosis.Finding("ok", f"{head.address}: 1 CPU, 0 GPUs")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("member")
 def test_the_doctor_sees_what_keeps_from_the_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray itself takes 20 s to say that it could not connect, and does not say why."""

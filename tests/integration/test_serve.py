@@ -87,7 +87,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     config = ExperimentConfig.parse(TINY_CONFIG)
     torch.manual_seed(0)
     weights = save(build_model(config.model, config.feature.shape, 4).state_dict())
-    save_model(root / "model", config, a_card(dependencies=dependencies()), Weights(weights))  # type: ignore[arg-type]
+    save_model(root / "model", config, a_card(dependencies=dependencies(config)), Weights(weights))  # type: ignore[arg-type]
     readable = root / "recordings"
     readable.mkdir()
     (port,) = servers.free_ports(1)

@@ -48,7 +48,7 @@ def test_the_clock_counts_from_the_start() -> None:
     ledger = Ledger(Budget(hours=1.0), Resources())
     assert ledger.reached() is None
     ledger.started -= 3601
-    assert "1.00 of 1 hours" in str(ledger.reached())
+    assert "1.00 of 1 hour" in str(ledger.reached())
 
 
 def test_the_chance_of_a_better_trial_is_what_the_next_trials_show() -> None:

@@ -59,6 +59,7 @@ def test_bad_configs_end_with_two_and_say_why(changes: dict, said: str, run: Run
     assert "Traceback" not in error
 
 
+@pytest.mark.slow
 def test_other_bad_input_ends_with_two(run: Run, tmp_path: Path, settings: Settings) -> None:
     config = write(tmp_path / "config.yaml", TINY_CONFIG)
     empty = {"name": "x", "base": TINY_CONFIG, "space": {"optim.lr": {"choice": []}}}

@@ -47,6 +47,7 @@ def test_styles_still_reach_a_terminal() -> None:
     assert sink.getvalue() == "\x1b[31ma\\x1b[2J\x1b[0m\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [("data", "check", "--root"), ("features", "build", "--root"), ("plan",)])
 def test_a_path_that_is_no_utf_8_ends_in_a_message(command: tuple[str, ...], tmp_path: Path) -> None:
     line = [sys.executable, "-m", "orchestrator", *command, os.fsdecode(b"c\xe9\x1b[31m")]

@@ -20,6 +20,7 @@ def check(root: Path, dataset: str = "breathing-phase") -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_corpus_without_patients_says_what_stands_in_for_one(tmp_path: Path, synthetic_corpus: Path) -> None:
     told = check(write_clips(tmp_path, count=24))
     assert "24 cycles of 8 patients\nThe corpus names no patients: a source recording stands in for one.\n" in told

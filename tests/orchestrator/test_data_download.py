@@ -58,6 +58,7 @@ def download(run: Run, site: FileServer, root: Path, *more: str) -> tuple[int, s
     return run("data", "download", "icbhi", "--root", str(root), "--mirror", site.url, *more)
 
 
+@pytest.mark.slow
 def test_the_whole_database_is_fetched_unpacked_and_audited(run: Run, site: FileServer, tmp_path: Path) -> None:
     root = tmp_path / "icbhi"
     code, printed, error = download(run, site, root)
@@ -72,6 +73,7 @@ def test_the_whole_database_is_fetched_unpacked_and_audited(run: Run, site: File
     assert ZIP in error, "progress goes to stderr"
 
 
+@pytest.mark.slow
 def test_a_second_run_fetches_nothing_even_without_the_zip(run: Run, site: FileServer, tmp_path: Path) -> None:
     download(run, site, tmp_path)
     (tmp_path / ZIP).unlink()
@@ -84,6 +86,7 @@ def test_a_second_run_fetches_nothing_even_without_the_zip(run: Run, site: FileS
     assert found["archives"] == [str(tmp_path / "events.zip")]
 
 
+@pytest.mark.slow
 def test_files_put_there_by_hand_are_not_fetched(run: Run, site: FileServer, tmp_path: Path) -> None:
     for name in (ZIP, SPLIT):
         (tmp_path / name).write_bytes(site.files.pop(name))
@@ -110,6 +113,7 @@ def test_a_needed_file_that_is_not_there_says_how_to_get_it_by_hand(
     assert f"download {name} by hand from {icbhi_download.PAGE}, put it into {tmp_path}" in error
 
 
+@pytest.mark.slow
 def test_a_row_of_the_split_with_the_wrong_device_finds_its_recording(
     run: Run, site: FileServer, tmp_path: Path
 ) -> None:

@@ -50,6 +50,7 @@ def closed_port() -> int:
 # --- the command ---
 
 
+@pytest.mark.slow
 def test_a_sound_installation_exits_0_and_says_so_in_json(tmp_path: Path) -> None:
     ended = run_doctor(tmp_path, "--json")
     checks = json.loads(ended.stdout)
@@ -62,6 +63,7 @@ def test_a_sound_installation_exits_0_and_says_so_in_json(tmp_path: Path) -> Non
     assert sorted(path.name for path in (tmp_path / "home").iterdir()) == ["cache"]  # looking makes nothing
 
 
+@pytest.mark.slow
 def test_what_fails_exits_1_with_what_to_do_and_without_passwords(tmp_path: Path) -> None:
     ended = run_doctor(
         tmp_path,
@@ -76,6 +78,7 @@ def test_what_fails_exits_1_with_what_to_do_and_without_passwords(tmp_path: Path
         assert secret not in ended.stdout + ended.stderr
 
 
+@pytest.mark.slow
 def test_bad_settings_are_bad_input(tmp_path: Path) -> None:
     (tmp_path / "lungtune.toml").write_text('stroe = "x"\n')
     ended = run_doctor(tmp_path)
@@ -120,6 +123,7 @@ def test_other_text_is_not(text: str) -> None:
     assert redaction.mask(text) == text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("password", ["p@hush", "p/hush"])
 def test_a_password_that_is_not_encoded_is_not_shown_in_pieces(settings: Settings, password: str) -> None:
     """Left to the drivers, `could not translate host name "hush"` would show half of it."""
@@ -195,17 +199,18 @@ def test_optuna_journal(settings: Settings) -> None:
     assert "made by the first sweep" in services.optuna_storage(settings).found
     assert not Path(settings.optuna).exists()
     optuna.create_study(study_name="one", storage=open_storage(settings.optuna))
-    assert services.optuna_storage(settings).found.endswith("1 studies")
+    assert services.optuna_storage(settings).found.endswith("1 study")
     Path(settings.optuna).write_text("no\njournal\n")
     found = services.optuna_storage(settings)
     assert found.state == "fail" and "LUNGTUNE_OPTUNA" in found.mend
 
 
+@pytest.mark.slow
 def test_optuna_database(settings: Settings, tmp_path: Path) -> None:
     database = replace(settings, optuna=f"sqlite:///{tmp_path}/optuna.db")
     assert "made by the first sweep" in services.optuna_storage(database).found
     optuna.create_study(study_name="one", storage=database.optuna)
-    assert services.optuna_storage(database).found.endswith("1 studies")
+    assert services.optuna_storage(database).found.endswith("1 study")
     missing = services.optuna_storage(replace(settings, optuna="mysql+nosuchdriver://db/x"))
     assert missing.state == "fail"
 
@@ -226,7 +231,7 @@ def test_mlflow_database(settings: Settings) -> None:
     path.unlink()
     client = mlflow.MlflowClient(settings.mlflow)
     client.create_run(client.create_experiment("one"))
-    assert services.mlflow_tracking(settings) == Finding("ok", f"{path}: 1 runs")
+    assert services.mlflow_tracking(settings) == Finding("ok", f"{path}: 1 run")
     assert services.mlflow_tracking(replace(settings, mlflow="file:///tmp/mlruns")).state == "fail"
 
 
@@ -298,6 +303,7 @@ def test_ray_cluster_that_is_misnamed(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert found.state == "fail" and f"no token at {tmp_path / 'none'}" in found.found
 
 
+@pytest.mark.slow
 def test_a_ray_cluster_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Something listens, and says nothing: left alone, Ray tries for two minutes."""
     monkeypatch.setattr(services, "JOINING", 3.0)

@@ -39,6 +39,7 @@ def ensemble(run: Run) -> Ensemble:
     return made
 
 
+@pytest.mark.slow
 def test_real_trainings_are_combined_and_stored(
     run: Run, ensemble: Ensemble, store: ResultStore, settings: Settings, tmp_path: Path
 ) -> None:
@@ -150,6 +151,7 @@ def test_the_best_are_chosen_by_held_out_patients_and_not_by_the_test_side(
     assert {member["config_hash"] for member in made["members"]} == {"b", "c"}
 
 
+@pytest.mark.slow
 def test_the_best_are_compared_over_the_seeds_that_enough_configs_have(ensemble: Ensemble, store: ResultStore) -> None:
     for config, seeds in (("a", (0, 1, 2)), ("b", (0, 1, 2, 3)), ("c", (0, 1)), ("lucky", (4,))):
         for seed in seeds:
@@ -160,6 +162,7 @@ def test_the_best_are_compared_over_the_seeds_that_enough_configs_have(ensemble:
     assert {(m["config_hash"], m["seed"]) for m in three} == {(c, s) for c in "abc" for s in (0, 1)}
 
 
+@pytest.mark.slow
 def test_five_folds_of_the_best(run: Run, ensemble: Ensemble, store: ResultStore) -> None:
     for config in "abc":
         for fold in range(5 if config != "c" else 4):

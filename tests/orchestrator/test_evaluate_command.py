@@ -1,4 +1,7 @@
-"""`lungtune evaluate`: Scores again, from predictions, from weights, from a checkpoint (SEEDS rows E7, E8)."""
+"""`lungtune evaluate`: Scores again, from predictions, from weights, from a checkpoint.
+
+Specified in docs/specification.md, E7, E8.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ from tests.conftest import Run
 from tests.support.tiny_sweep import TINY_CONFIG
 from workers.results import WEIGHTS, ResultStore
 
+pytestmark = pytest.mark.slow
+
 CONFIG = merge(TINY_CONFIG, {"model": {"name": "ast", "size": "tiny", "depth": 1, "patch": 8, "stride": 8}})
 
 
@@ -32,7 +37,8 @@ def finished(run: Run, config: str) -> dict:
     return json.loads(run("train", config, "--json")[1])["runs"][0]
 
 
-def test_E8_weights_and_predictions_give_the_score_of_the_training(run: Run, finished: dict) -> None:
+@pytest.mark.spec("E8")
+def test_weights_and_predictions_give_the_score_of_the_training(run: Run, finished: dict) -> None:
     code, printed, _ = run("evaluate", finished["hash"][:8], "--from-weights", "--json")
     assert code == 0
     rows = {row["protocol"]: row for row in json.loads(printed)}
@@ -43,7 +49,8 @@ def test_E8_weights_and_predictions_give_the_score_of_the_training(run: Run, fin
     assert code == 0 and f"{finished['last']['score']:.2f}" in printed
 
 
-def test_E7_devices_together_are_the_whole_test_side(run: Run, finished: dict) -> None:
+@pytest.mark.spec("E7")
+def test_devices_together_are_the_whole_test_side(run: Run, finished: dict) -> None:
     (row, *_) = json.loads(run("evaluate", finished["hash"], "--json")[1])
     devices = row["devices"].values()
     assert sum(metrics["n"] for metrics in devices) == row["metrics"]["n"] and len(devices) > 1
@@ -62,7 +69,8 @@ def test_weights_that_no_longer_give_the_predictions_are_told(run: Run, finished
     assert results.find(finished["hash"]).hash == finished["hash"]
 
 
-def test_E8_a_checkpoint_of_patch_mix_is_evaluated_without_training(
+@pytest.mark.spec("E8")
+def test_a_checkpoint_of_patch_mix_is_evaluated_without_training(
     run: Run, finished: dict, config: str, settings: Settings, tmp_path: Path
 ) -> None:
     """The layout that Patch-Mix writes: backbone under timm's names, classifier apart, arguments pickled."""

@@ -15,6 +15,8 @@ from feature_store.datasets.synthetic import synthesize
 from feature_store.errors import UserError
 from orchestrator.cli.features import app
 
+pytestmark = pytest.mark.slow
+
 SMALL = "kind: fbank\nseconds: 1.0\nn_mels: 16\nshift_ms: 50.0\n"
 
 
@@ -64,7 +66,8 @@ def test_a_recording_left_out_of_the_second_feature_only_is_named(
     assert audio.name in done.stderr
 
 
-def test_F5_stats_prints_what_the_library_finds(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.spec("F5")
+def test_stats_prints_what_the_library_finds(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
 
     from feature_store.features import FbankSpec

@@ -40,6 +40,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # --- the reader, the disk ---
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_ends_it_quietly(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -48,6 +49,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (141, b"")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
 def test_an_output_on_a_full_disk_is_named(tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:

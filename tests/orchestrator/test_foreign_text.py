@@ -10,8 +10,8 @@ import pytest
 from markdown_it import MarkdownIt
 
 from orchestrator.csv_cells import cell
+from orchestrator.leaderboard.exports import to_csv, to_markdown
 from orchestrator.leaderboard.schema import Leaderboard, Problem
-from orchestrator.leaderboard.tabular import to_csv, to_markdown
 from orchestrator.markdown import code, row, text
 from orchestrator.nightly.changes import compare
 from orchestrator.nightly.changes import page as night_page

@@ -86,6 +86,7 @@ def test_what_an_older_lungtune_appended_to_a_torn_line_is_kept(tmp_path: Path) 
     assert path.read_bytes().splitlines(keepends=True) == lines
 
 
+@pytest.mark.slow
 def test_a_writer_that_is_killed_leaves_a_journal_that_opens(tmp_path: Path) -> None:
     path, rng, ended = tmp_path / "optuna.journal", random.Random(0), 0
     for _ in range(6):
@@ -107,6 +108,7 @@ def test_a_writer_that_is_killed_leaves_a_journal_that_opens(tmp_path: Path) -> 
         assert not torn_lines(path)
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
     """The limit on a file's size stands in for the disk: the kernel writes what fits, then refuses."""
     path = tmp_path / "optuna.journal"

@@ -30,6 +30,7 @@ def built(store: ResultStore) -> Leaderboard:
     return build_board(store, CHAMPION, resamples=2_000)
 
 
+@pytest.mark.slow
 def test_ranks_follow_the_score_and_say_what_is_tied(built: Leaderboard):
     for table in built.boards[0].tables:
         means = [entry.numbers.score.mean for entry in table.entries]
@@ -114,6 +115,7 @@ def test_the_champion_wears_its_badge(built: Leaderboard):
         }
 
 
+@pytest.mark.slow
 def test_five_folds_give_mean_and_pooled_score(tmp_path: Path):
     store = five_fold(tmp_path)
     built = build_board(store, resamples=500)
@@ -162,6 +164,7 @@ def test_nothing_is_left_out_where_the_shared_patients_are_not_tested(built: Lea
     assert all(entry.without_shared is None for entry in built.boards[0].tables[0].entries)
 
 
+@pytest.mark.slow
 def test_folds_can_be_weighted_by_their_cycles(tmp_path: Path):
     store = ResultStore.open(str(tmp_path))
     for fold in range(5):

@@ -42,6 +42,7 @@ def built(store: ResultStore) -> Leaderboard:
     return build_board(store, resamples=2_000)
 
 
+@pytest.mark.slow
 def test_protocols_rank_apart_and_honest_ones_come_first(built: Leaderboard):
     (board,) = built.boards
     assert [(table.protocol, table.honest) for table in board.tables] == [
@@ -143,6 +144,7 @@ def test_other_semantics_or_data_are_another_entry(tmp_path: Path):
     assert [entry.rank for entry in table.entries] == [1, 1, 1]  # the same predictions: tied
 
 
+@pytest.mark.slow
 def test_predictions_are_read_once_and_only_where_they_are_shown(tmp_path: Path):
     class Counting(ResultStore):
         asked: list[str] = []  # noqa: RUF012
@@ -179,6 +181,7 @@ class Change:
     metric: Metric = "icbhi4"
 
 
+@pytest.mark.slow
 def test_the_history_of_the_champions_names_the_entries_that_are_shown(store: ResultStore):
     history = {
         "icbhi-lungsound4": [

@@ -69,6 +69,7 @@ def stored(results: ResultStore, entry: Entry, protocol: str = "last") -> dict[t
     return found
 
 
+@pytest.mark.slow
 def test_the_score_follows_from_the_hits(results: ResultStore, built: Leaderboard):
     for table in built.boards[0].tables:
         for entry in table.entries:

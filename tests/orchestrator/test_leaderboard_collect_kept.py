@@ -35,6 +35,7 @@ def build(folder: Path, cache: Path | None) -> tuple[Leaderboard, Counting]:
     return build_board(store, resamples=100, cache=cache, generated="now"), store
 
 
+@pytest.mark.slow
 def test_a_second_build_reads_nothing_and_gives_the_same_board(tmp_path: Path):
     realistic(tmp_path / "results")
     without, _ = build(tmp_path / "results", None)

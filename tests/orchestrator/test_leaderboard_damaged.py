@@ -24,6 +24,8 @@ from workers.config import ExperimentConfig
 from workers.fold import FoldRun, Site, run_fold
 from workers.results import PREDICTIONS, RESULT, ResultStore
 
+pytestmark = pytest.mark.slow
+
 WRONG = [["such"]]
 OF_ANY_KIND = ("epochs", "model")  # of which the ranking needs nothing but the number of parameters
 PLAUSIBLE = ("epoch", "auroc")  # other values of which no stored file contradicts

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -15,10 +13,10 @@ from scipy import stats
 
 from orchestrator.analysis import bootstrap
 from orchestrator.cli.leaderboard import show
-from orchestrator.leaderboard import tabular
+from orchestrator.leaderboard import exports
 from orchestrator.leaderboard.board import build_board
 from orchestrator.leaderboard.entry_documents import Details
-from orchestrator.leaderboard.measures import chance
+from orchestrator.leaderboard.headings import chance
 from orchestrator.leaderboard.schema import Board, Entry, EntryDetail, Leaderboard, Table
 from tests.support.leaderboard_boards import table_of
 from tests.support.leaderboard_results import (
@@ -108,6 +106,7 @@ def of_folds(side: Side, seeds: dict[int, list[Rows]], value: Callable[..., floa
     return np.array([[measure(predicted, labels) for predicted, labels, _ in folds] for folds in seeds.values()])
 
 
+@pytest.mark.slow
 @SIDES
 def test_a_table_ranks_by_its_own_metric_and_not_by_icbhi4(store: ResultStore, built: Leaderboard, side: Side):
     table = ranking(built, side)
@@ -154,6 +153,7 @@ def resampled(side: Side, entries: list[dict[int, list[Rows]]], resamples: int) 
     return samples
 
 
+@pytest.mark.slow
 @SIDES
 def test_intervals_ranks_and_ties_equal_a_plain_loop(store: ResultStore, built: Leaderboard, side: Side):
     table = ranking(built, side)
@@ -296,6 +296,7 @@ def test_an_ensemble_is_ranked_by_the_metric(tmp_path: Path):
     assert entry.numbers.score.mean == entry.seeds[0].score == pytest.approx(metrics.accuracy)
 
 
+@pytest.mark.slow
 def test_the_search_orders_its_trials_by_the_metric(tmp_path: Path):
     store = ResultStore.open(str(tmp_path))
     inner = replace(VOICE, split="first-fold-inner3")
@@ -313,9 +314,10 @@ def test_the_search_orders_its_trials_by_the_metric(tmp_path: Path):
         assert row.pooled_score == pytest.approx(VALUE["uar"](*together[:2]))
     order = [row.score for row in table.rows]
     assert order == sorted(order, reverse=True)
-    assert "| Mean UAR | Pooled | Folds |" in tabular.to_markdown(build_board(store, resamples=50))
+    assert "| Mean UAR | Pooled | Folds |" in exports.to_markdown(build_board(store, resamples=50))
 
 
+@pytest.mark.slow
 def test_what_is_kept_gives_the_same_board(store: ResultStore, built: Leaderboard, tmp_path: Path):
     class NoPredictions(ResultStore):
         def predictions(self, result_hash: str, side: str = "test"):
@@ -326,25 +328,7 @@ def test_what_is_kept_gives_the_same_board(store: ResultStore, built: Leaderboar
     assert first == again == built
 
 
-def test_tables_for_notes_and_programs_name_the_metric(built: Leaderboard):
-    text = tabular.to_markdown(built)
-    for words in (
-        "Accuracy (share of cycles called by their class)",
-        "| Accuracy [95 %] | UAR | AUROC | inhale | exhale |",
-        f"| UAR [95 %] | Accuracy | AUROC | {' | '.join(VOICE.classes)} | Pooled |",
-        "| SPRSound Score [95 %] | Sp | Se |",
-    ):
-        assert words in text, words
-    entries = {
-        entry.id: (table.metric, entry) for board in built.boards for table in board.tables for entry in table.entries
-    }
-    rows = list(csv.DictReader(io.StringIO(tabular.to_csv(built))))
-    assert len(rows) == len(entries)
-    for row in rows:
-        metric, entry = entries[row["id"]]
-        assert (row["metric"], row["score"]) == (metric, f"{entry.numbers.score.mean:.4f}")
-
-
+@pytest.mark.slow
 def test_the_terminal_shows_the_metric_and_the_numbers_of_its_table(
     built: Leaderboard, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

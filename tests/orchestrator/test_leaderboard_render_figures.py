@@ -6,8 +6,9 @@ import itertools
 
 import pytest
 
+from orchestrator.analysis.items import Reliability, ReliabilityBin
 from orchestrator.leaderboard.board import build_board
-from orchestrator.leaderboard.schema import ChampionChange, Curve, Leaderboard, Reliability, ReliabilityBin, Table
+from orchestrator.leaderboard.schema import ChampionChange, Curve, Leaderboard, Table
 from orchestrator.leaderboard.site import figures, pareto
 from tests.support.leaderboard_results import realistic
 
@@ -52,6 +53,7 @@ def test_short_counts(count: float, text: str):
     assert figures.short_count(count) == text
 
 
+@pytest.mark.slow
 def test_the_forest_holds_every_entry_with_its_interval(table: Table):
     tree = figures.forest(table)
     assert [mark.id for mark in tree.marks] == [entry.id for entry in table.entries]
@@ -105,6 +107,7 @@ def test_nobody_beats_the_front_and_the_front_beats_all_others(table: Table):
     assert heights == sorted(heights) and plot.steps[-1][2] == 100.0
 
 
+@pytest.mark.slow
 def test_of_very_many_entries_the_front_is_always_drawn(table: Table):
     minutes = [1.0 + index for index in range(1000)]
     made = grown(table, minutes, [60 - 0.001 * index for index in range(999)] + [61.0])

@@ -22,6 +22,8 @@ from orchestrator.leaderboard.site.write import PAGE, write
 from tests.support.leaderboard_results import RECIPES, Side, publish
 from workers.results import ResultStore
 
+pytestmark = pytest.mark.slow
+
 
 def built(folder: Path, recipes: int, there: int = 0) -> tuple[Leaderboard, Details]:
     """A board of so many configs, one seed each, of which some are in the store already."""

@@ -14,8 +14,8 @@ import yaml
 from PIL import Image
 
 from orchestrator.leaderboard.board import build_board
-from orchestrator.leaderboard.compact import COLUMNS
 from orchestrator.leaderboard.entry_documents import Details
+from orchestrator.leaderboard.exports import FACTS
 from orchestrator.leaderboard.schema import ChampionChange, Leaderboard
 from orchestrator.leaderboard.site.pages import DATA, FIRST_ROWS, config_text, index_page, reproduce
 from orchestrator.leaderboard.site.spectrograms import HEIGHT, WIDTH, picture
@@ -24,6 +24,8 @@ from tests.support.leaderboard_boards import NOON, marked_board
 from tests.support.leaderboard_results import PHASE, RECIPES, VOICE, Side, fold_result, publish, with_folds
 from workers.config import ExperimentConfig
 from workers.results import PREDICTIONS, ResultStore
+
+pytestmark = pytest.mark.slow
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 EVIL = "<script>alert(1)</script>|x\"'&"
@@ -252,18 +254,26 @@ def test_the_command_trains_the_same_config(board: Leaderboard):
     assert reproduce(board.boards[0], ensemble) == ""
 
 
-def test_scripts_hand_over_every_ranked_entry(board: Leaderboard, site: Path):
+def test_scripts_hand_over_every_ranked_entry_with_the_cells_of_the_page(board: Leaderboard, site: Path):
     text = (site / DATA).read_text()
     content = json.loads(text.removeprefix("lungtune.take(").removesuffix(");\n"))
-    assert content["columns"] == list(COLUMNS)
+    assert content["facts"] == list(FACTS)
     tables = {f"{b.id}-{table.protocol}": table for b in board.boards for table in b.tables}
     assert [table["id"] for table in content["tables"]] == list(tables)
+    page = (site / PAGE).read_text()
     for table in content["tables"]:
-        rows = [dict(zip(content["columns"], row, strict=True)) for row in table["rows"]]
-        assert [row["id"] for row in rows] == [entry.id for entry in tables[table["id"]].entries]
-        for row, entry in zip(rows, tables[table["id"]].entries, strict=True):
-            assert row["score"] == pytest.approx(entry.numbers.score.mean, abs=1e-4)
-            assert row["cycles"] == entry.cycles_hash
+        keys = [column["key"] for column in table["columns"]]
+        for (facts, values, cells), entry in zip(table["rows"], tables[table["id"]].entries, strict=True):
+            assert dict(zip(FACTS, facts, strict=True))["id"] == entry.id
+            assert dict(zip(FACTS, facts, strict=True))["cycles"] == entry.cycles_hash
+            found = dict(zip(keys, values, strict=True))
+            assert found["score"] == pytest.approx(entry.numbers.score.mean, abs=1e-4)
+            assert (found["rank"], found["minutes"]) == (entry.rank, entry.cost.train_minutes)
+            drawn = "".join(
+                column["tags"][0] + cell + column["tags"][1]
+                for column, cell in zip(table["columns"], cells, strict=True)
+            )
+            assert f'data-id="{entry.id}"><td class="pick"></td>{drawn}</tr>' in page
 
 
 def test_only_the_first_rows_stand_in_the_page_itself(board: Leaderboard):

@@ -31,6 +31,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return settings
 
 
+@pytest.mark.slow
 def test_the_registrys_models_are_found_by_config(settings: Settings):
     assert registered_models(settings) == {
         RECIPES[2].config_hash: {"name": MODEL, "version": "1", "alias": "champion"},
@@ -38,6 +39,7 @@ def test_the_registrys_models_are_found_by_config(settings: Settings):
     }
 
 
+@pytest.mark.slow
 def test_the_site_marks_them(settings: Settings, tmp_path: Path):
     store = ResultStore.open(settings.results)
     for recipe in (RECIPES[2], RECIPES[3], RECIPES[4]):
@@ -53,6 +55,7 @@ def test_the_site_marks_them(settings: Settings, tmp_path: Path):
     assert marked == {RECIPES[2].config_hash: "1", RECIPES[4].config_hash: "3"}
 
 
+@pytest.mark.slow
 def test_a_model_of_the_same_config_on_other_data_is_not_marked(settings: Settings, tmp_path: Path):
     client = connect(settings)
     tags = {"config_hash": RECIPES[1].config_hash, "data_hash": "0" * 16}
@@ -78,6 +81,7 @@ def test_where_nothing_was_registered_no_database_is_made(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_champions_that_the_registry_remembers_are_shown_with_their_entry(settings: Settings, tmp_path: Path):
     own = replace(settings, results=str(tmp_path / "results"))
     publish(ResultStore.open(own.results), RECIPES[2], Side(), seeds=[0])
@@ -91,6 +95,7 @@ def test_the_champions_that_the_registry_remembers_are_shown_with_their_entry(se
     assert f'href="entries/{change.entry}.html"' in section
 
 
+@pytest.mark.slow
 def test_a_champion_of_another_hand_costs_its_history_not_the_board(settings: Settings, tmp_path: Path):
     own = replace(settings, mlflow=f"sqlite:///{tmp_path / 'mlflow.db'}", results=str(tmp_path / "results"))
     client = connect(own)

@@ -19,6 +19,8 @@ from orchestrator.leaderboard.site.build import write_site
 from orchestrator.leaderboard.site.spectrograms import HEIGHT, WIDTH, Spectrograms
 from orchestrator.leaderboard.site.write import PAGE
 
+pytestmark = pytest.mark.slow
+
 CONFIG = {
     "feature": {"kind": "fbank", "sample_rate": 16000, "seconds": 2.0, "n_mels": 32, "shift_ms": 40.0},
     "model": {"name": "cnn6"},

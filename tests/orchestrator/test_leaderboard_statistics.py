@@ -43,6 +43,7 @@ def test_every_metric_of_all_patients_is_the_evaluations(metric: str):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_is_drawn_as_a_plain_loop_draws_it(metric: str):
     """The mean over seeds of the evaluation's own value on the drawn cycles; entries of other seeds stand beside it."""
@@ -85,6 +86,7 @@ def test_score_of_all_patients_is_scikit_learns():
     assert hits.counts[:, [1, 3]].sum() == len(labels)
 
 
+@pytest.mark.slow
 def test_bootstrap_equals_a_plain_loop():
     predicted, labels, patients = some_predictions()
     hits = bootstrap.patient_hits(predicted, labels, patients)

@@ -21,6 +21,7 @@ def some_cycles(seeds: int = 1):
     return predicted, labels, patients, devices
 
 
+@pytest.mark.slow
 def test_a_slices_score_is_scikit_learns_on_its_rows():
     predicted, labels, patients, devices = some_cycles(seeds=3)
     found = breakdowns(predicted, labels, patients, CLASSES, {"device": devices}, resamples=50)
@@ -50,6 +51,7 @@ def test_recall_of_a_class_is_scikit_learns():
     assert all(item.low < item.recall < item.high and item.score is None for item in found)
 
 
+@pytest.mark.slow
 def test_intervals_equal_a_plain_loop_over_patients():
     predicted, labels, patients, devices = some_cycles()
     found = breakdowns(predicted, labels, patients, CLASSES, {"device": devices}, resamples=200)

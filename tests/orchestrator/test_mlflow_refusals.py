@@ -22,7 +22,8 @@ from feature_store.errors import UserError
 from feature_store.settings import Settings
 from orchestrator.events import MlflowRefused
 from orchestrator.tracking.client import check_tracking, connect, experiment_id, is_lost
-from orchestrator.tracking.tracker import Tracker, flatten
+from orchestrator.tracking.tracker import Tracker
+from search_spaces.overrides import flatten
 from search_spaces.schema import SearchSpace
 from tests.conftest import Run
 from tests.support.registry_home import NAME
@@ -38,6 +39,7 @@ def tracked(settings: Settings, empty_database: Path) -> Settings:
     return settings
 
 
+@pytest.mark.slow
 def test_a_deleted_experiment_is_told_before_anything_trains_and_the_hint_mends_it(
     run: Run, tracked: Settings, tmp_path: Path
 ) -> None:
@@ -60,6 +62,7 @@ def test_a_database_of_another_version_is_refused_and_no_outage(tracked: Setting
         check_tracking(tracked, NAME)
 
 
+@pytest.mark.slow
 def test_what_a_killed_writer_left_is_rolled_back(run: Run, tracked: Settings) -> None:
     path = tracked.home / "mlflow.db"
     script = (
@@ -121,6 +124,7 @@ def test_only_what_cannot_be_reached_is_an_outage(error: Exception, lost: bool) 
     assert is_lost(error) is lost
 
 
+@pytest.mark.slow
 def test_every_parameter_is_written(tracked: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a config of more settings than MLflow takes in one call."""
     config = ExperimentConfig.parse(TINY_CONFIG)

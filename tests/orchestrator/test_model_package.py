@@ -28,6 +28,8 @@ from workers.config import ExperimentConfig
 from workers.fold import FoldRun, Site, run_fold
 from workers.inference import SoundModel
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_champion_predicts_as_its_fold_run_did(
     registry: Registry,

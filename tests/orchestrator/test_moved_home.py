@@ -31,6 +31,7 @@ def addresses(home: Path) -> set[str]:
         }
 
 
+@pytest.mark.slow
 def test_everything_works_in_a_moved_home_of_any_name(
     run: Run, tmp_path: Path, synthetic_corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,8 @@ from workers.fold import FoldRun, Site, run_fold
 from workers.lease import lease
 from workers.results import ResultStore
 
+pytestmark = pytest.mark.slow
+
 MODEL = "icbhi-lungsound4"
 CONTENT: dict[str, Any] = {
     "feature": TINY_FEATURE,

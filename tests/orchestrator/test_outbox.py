@@ -56,6 +56,7 @@ def test_what_a_lost_server_never_took_is_counted_at_the_end() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "outbox" and thread.is_alive()]
 
 
+@pytest.mark.slow
 def test_a_long_backlog_is_waited_for_as_long_as_something_is_done() -> None:
     outbox = Outbox(lambda error: False, lambda error: None)
     for _ in range(8):

@@ -20,6 +20,8 @@ from search_spaces.schema import Budget, Resources, SearchSpace
 from tests.support.tiny_sweep import TINY_CONFIG, tiny_sweep
 from workers.config import ExperimentConfig
 
+pytestmark = pytest.mark.slow
+
 GIB = 2**30
 
 

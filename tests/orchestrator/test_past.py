@@ -42,6 +42,7 @@ def run_study(settings: Settings, trials: int = 40, **changes: Any) -> Study:
     return study
 
 
+@pytest.mark.slow
 def test_a_warm_start_begins_with_the_best_that_fits(settings: Settings) -> None:
     first = run_study(settings)
     narrow = {"cnn": {"space": {"optim.lr": {"log_float": [1e-4, 1e-2]}}}}
@@ -69,6 +70,7 @@ def test_what_was_scored_otherwise_or_lies_outside_does_not_count(settings: Sett
     assert queued and all(set(t.system_attrs["fixed_params"]) == {"cnn:objective.label_smoothing"} for t in queued)
 
 
+@pytest.mark.slow
 def test_the_parameter_that_decides_is_told_family_by_family(settings: Settings, run: Run) -> None:
     study = run_study(settings, trials=80)
     found = importances("first", settings)

@@ -18,8 +18,7 @@ from feature_store.settings import Settings
 from feature_store.yaml_files import read_yaml
 from orchestrator.contest import submission, weighted
 from orchestrator.registry.version import Registered
-from orchestrator.tracking.tracker import flatten
-from search_spaces.overrides import merge, override
+from search_spaces.overrides import flatten, merge, override
 from search_spaces.presets import load_preset, preset_description
 from search_spaces.schema import SearchSpace
 from tests.conftest import Run
@@ -30,7 +29,7 @@ from workers.results import FoldResult, ResultStore
 ROOT = Path(__file__).parents[2]
 DATASET = "breathing-phase"
 QUICK = ("model.resize=0.25", "training.epochs=2", "training.batch_size=8", "objective.plain_epochs=1")
-MEMBERS: dict[str, dict[str, Any]] = {  # SEEDS 5.4 and 5.5
+MEMBERS: dict[str, dict[str, Any]] = {  # docs/specification.md, 5.4 and 5.5
     "breathing_phase_cnn8": {
         "model.name": "cnn8", "model.dropout": 0.3, "optim.lr": 4e-4, "objective.cutmix_prob": 0.6,
         "objective.mixup_prob": 0.4, "objective.plain_epochs": 4, "training.epochs": 100, "training.patience": 25,
@@ -89,6 +88,7 @@ def trained(run: Run, preset: str, *arguments: str) -> list[dict[str, Any]]:
     return json.loads(out)["runs"]
 
 
+@pytest.mark.slow
 def test_the_audit_shows_what_the_random_split_leaks(run: Run, shared_data: Path) -> None:
     root = shared_data / "breathing_phase"
     if not root.is_dir():
@@ -103,8 +103,9 @@ def test_the_audit_shows_what_the_random_split_leaks(run: Run, shared_data: Path
 # --- presets ---
 
 
+@pytest.mark.spec("O5")
 @pytest.mark.parametrize("name", MEMBERS)
-def test_O5_a_preset_dumps_the_published_values(name: str) -> None:
+def test_a_preset_dumps_the_published_values(name: str) -> None:
     config = ExperimentConfig.parse(load_preset(name))
     dumped = flatten(config.model_dump(mode="json"))
     wanted = {**BOTH, **MEMBERS[name]}
@@ -132,6 +133,7 @@ def test_the_search_space_searches_both_models_by_accuracy_on_whole_recordings()
 # --- no side doors ---
 
 
+@pytest.mark.slow
 def test_nothing_outside_the_adapters_asks_which_dataset_it_is() -> None:
     """No comparison or match with a corpus' name, but in the package that reads corpora."""
     from feature_store.datasets import CORPORA
@@ -153,7 +155,9 @@ def test_nothing_outside_the_adapters_asks_which_dataset_it_is() -> None:
 # --- the whole way ---
 
 
-def test_O6_precompute_train_ensemble_and_submission(
+@pytest.mark.slow
+@pytest.mark.spec("O6")
+def test_precompute_train_ensemble_and_submission(
     run: Run, settings: Settings, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LUNGTUNE_STORE", str(tmp_path / "store"))
@@ -185,6 +189,7 @@ def test_O6_precompute_train_ensemble_and_submission(
     assert out_file.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_prediction_from_sound_is_the_one_of_the_stored_feature(run: Run, settings: Settings, clips: Path) -> None:
     (row,) = trained(run, "breathing_phase_cnn8")
     stored = ResultStore.open(settings.results).predictions(row["hash"]).to_pylist()
@@ -197,6 +202,7 @@ def test_a_prediction_from_sound_is_the_one_of_the_stored_feature(run: Run, sett
         assert document["recording"]["probabilities"]["exhale"] == pytest.approx(wanted, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_training_and_its_evaluation_are_told_by_accuracy(run: Run, settings: Settings) -> None:
     code, printed, told = run("train", "breathing_phase_cnn8", "--split", "grouped", *quick())
     assert code == 0 and "accuracy" in printed and "held-out accuracy" in told and "Score" not in printed + told
@@ -212,6 +218,7 @@ def test_a_training_and_its_evaluation_are_told_by_accuracy(run: Run, settings: 
     assert rows["validation"]["metrics"]["score"] == pytest.approx(test.accuracy)
 
 
+@pytest.mark.slow
 def test_the_sweep_registers_the_best_and_the_board_ranks_it(
     run: Run, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -292,7 +299,8 @@ def assert_is_by_accuracy(version: Registered, results: list[FoldResult]) -> Non
 # --- the submission's rows ---
 
 
-def test_N3_rows_stand_in_the_order_of_the_contests_list_byte_for_byte(clips: Path) -> None:
+@pytest.mark.spec("N3")
+def test_rows_stand_in_the_order_of_the_contests_list_byte_for_byte(clips: Path) -> None:
     contest = open_corpus(DATASET, clips).contest()
     exhaled = {name: number % 3 == 0 for number, (name, _) in enumerate(contest.clips)}
     said = {name: np.array([0.2, 0.8]) if exhaled[name] else np.array([0.5, 0.5]) for name in reversed(list(exhaled))}
@@ -300,7 +308,8 @@ def test_N3_rows_stand_in_the_order_of_the_contests_list_byte_for_byte(clips: Pa
     assert submission(contest, "phase2", said) == f"ID,Target\n{template}", "0.5 is not above the threshold"
 
 
-def test_N2_a_submission_is_the_weighted_mean_of_the_members() -> None:
+@pytest.mark.spec("N2")
+def test_a_submission_is_the_weighted_mean_of_the_members() -> None:
     one, two = ({"a": np.array([p, 1 - p]), "b": np.array([1 - p, p])} for p in (0.9, 0.2))
     mean = weighted([one, two], [0.4965, 0.5035])
     assert mean["a"] == pytest.approx([0.4965 * 0.9 + 0.5035 * 0.2, 0.4965 * 0.1 + 0.5035 * 0.8])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from feature_store.errors import UserError
-from orchestrator.registry.card.card import Estimate, ModelCard
+from orchestrator.registry.card.card import CardEstimate, ModelCard
 from orchestrator.registry.decision import Decision
 from orchestrator.registry.policy import DEFAULT, Policy, RuleOutcome, Standing, Verification
 from tests.support.model_cards import a_card
@@ -22,11 +22,11 @@ def judge(card: ModelCard, champion: ModelCard | None = None, policy: Policy = S
     return {outcome.rule: outcome for outcome in policy.judge(card, standing, lambda: GOOD)}
 
 
-def interval(low: float, high: float) -> Estimate:
-    return Estimate(mean=(low + high) / 2, low=low, high=high)
+def interval(low: float, high: float) -> CardEstimate:
+    return CardEstimate(mean=(low + high) / 2, low=low, high=high)
 
 
-def with_search(card: ModelCard, score: Estimate | None, **changes: Any) -> ModelCard:
+def with_search(card: ModelCard, score: CardEstimate | None, **changes: Any) -> ModelCard:
     assert card.search is not None
     return card.model_copy(update={"search": card.search.model_copy(update={"score": score, **changes})})
 
@@ -122,7 +122,7 @@ def test_another_feature_of_the_same_cycles_is_no_other_data() -> None:
 
 
 def test_without_an_interval_nothing_is_above_anything() -> None:
-    new, old = (with_search(a_card(), Estimate(mean=mean)) for mean in (90.0, 50.0))
+    new, old = (with_search(a_card(), CardEstimate(mean=mean)) for mean in (90.0, 50.0))
     outcome = judge(new, old)["score"]
     assert outcome.passed is False and "too few patients" in outcome.detail
 

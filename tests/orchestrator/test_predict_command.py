@@ -25,6 +25,8 @@ from workers.config import ExperimentConfig
 from workers.fold import FoldRun, Site, run_fold
 from workers.results import FoldResult
 
+pytestmark = pytest.mark.slow
+
 NAME = "icbhi-lungsound4"
 
 
@@ -107,7 +109,8 @@ def test_annotated_cycles_give_the_stored_predictions(
         assert found == pytest.approx(softmax(np.stack(own["logits"]).astype(float), axis=1), abs=1e-6)
 
 
-def test_E6_a_long_cycle_is_heard_in_pieces(run: Run, recordings: list[str], tmp_path: Path) -> None:
+@pytest.mark.spec("E6")
+def test_a_long_cycle_is_heard_in_pieces(run: Run, recordings: list[str], tmp_path: Path) -> None:
     """4.7 s by a feature of 2 s: from 0, 1 and 2 s, and the last 1.7 s. A short cycle is the same either way."""
     (tmp_path / "long.txt").write_text("0.5 5.2\n0.5 1.5\n")
     (tmp_path / "pieces.txt").write_text("0.5 2.6\n1.5 3.6\n2.5 4.6\n3.5 5.2\n")

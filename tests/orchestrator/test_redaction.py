@@ -59,6 +59,7 @@ def files(folder: Path) -> Iterator[Path]:
     yield from (path for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_no_command_shows_or_writes_the_password_of_a_setting(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str

@@ -11,12 +11,14 @@ from feature_store.errors import UserError
 from feature_store.settings import Settings
 from feature_store.store import FeatureStore
 from orchestrator.registry.card.build_card import best_seed
-from orchestrator.registry.card.card import Estimate
+from orchestrator.registry.card.card import CardEstimate
 from orchestrator.registry.policy import DEFAULT, Policy, Standing, Verification
 from orchestrator.registry.registry import Registry
 from orchestrator.registry.version import Registered
 from tests.support.registry_home import NAME, Register, Train
 from workers.results import FoldResult
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_version_says_what_it_is(registry: Registry, register: Register, train: Train, home: Settings) -> None:
@@ -157,7 +159,7 @@ def test_what_the_test_side_says_does_not_move_the_champion(registry: Registry, 
     worse = register(0.5, model={"hidden": 4})
     card = worse.card
     assert card is not None
-    praised = card.model_copy(update={"score": Estimate(mean=90.0, low=85.0, high=95.0)})
+    praised = card.model_copy(update={"score": CardEstimate(mean=90.0, low=85.0, high=95.0)})
     outcome = {r.rule: r for r in registry.policy.judge(praised, Standing(first.version, first.card), Verification)}
     assert outcome["score"].passed is False and "search's Score" in outcome["score"].detail
 

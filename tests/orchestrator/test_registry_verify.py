@@ -17,13 +17,15 @@ from safetensors.torch import load_file, save_file
 
 from feature_store.errors import UserError
 from feature_store.settings import Settings
-from orchestrator.registry.card.card import Estimate
+from orchestrator.registry.card.card import CardEstimate
 from orchestrator.registry.policy import DEFAULT, Policy
 from orchestrator.registry.registry import Registry
 from orchestrator.registry.verification import verify
 from tests.support.leaderboard_results import Recipe, fold_result
 from tests.support.registry_home import NAME, SEARCHED, Register, searched
 from workers.results import ResultStore
+
+pytestmark = pytest.mark.slow
 
 
 def test_tampered_weights_are_caught(registry: Registry, register: Register, registered_at: Settings) -> None:
@@ -53,7 +55,7 @@ def test_weights_that_say_something_else_are_caught_though_their_hash_was_change
     found = verify(forged, weights.read_bytes(), registry.results, registered_at)
     assert found.problem is None and found.agreement < 0.9
     assert not registry.policy.verified.judge(found)[0]
-    inflated = forged.model_copy(update={"score": Estimate(mean=forged.score.mean + 5)})
+    inflated = forged.model_copy(update={"score": CardEstimate(mean=forged.score.mean + 5)})
     assert "not the card's" in str(verify(inflated, weights.read_bytes(), registry.results, registered_at).problem)
 
 

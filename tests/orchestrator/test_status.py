@@ -46,6 +46,7 @@ def test_a_status_counts_what_counts_and_names_the_best(study: Study, settings: 
     assert [run for run, _ in status.training] == ["f00d" * 10] and status.idle_seconds is not None
 
 
+@pytest.mark.slow
 def test_the_command_shows_it_and_how_to_run_a_failed_trial_alone(study: Study, run: Run) -> None:
     code, printed, _ = run("status")
     assert code == 0 and study.name in printed and "best: trial 2 all at 53.00" in printed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ CONTENT: dict[str, Any] = {
     "name": "study",
     "base": {"feature": "fbank-small", "model": {"name": "cnn6"}, "objective": {"name": "ce"}},
     "space": {"optim.lr": {"log_float": [1e-4, 1e-2]}},
-    "search": {"trials": 6, "startup_trials": 2, "pruner": {"startup_trials": 2, "after_folds": 2}},
+    "search": {"trials": 6, "startup_trials": 2, "pruner": {"name": "median", "startup_trials": 2}},
 }
 
 
@@ -43,6 +44,27 @@ def test_a_trial_left_running_is_asked_for_again_first(home: Settings) -> None:
     assert again.ask().config == lost.config
     assert again.take_up() == 1, "and it may be lost twice"
     assert [trial.state for trial in again.trials()] == [TrialState.COMPLETE, TrialState.WAITING]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("search", [{}, {"cost": "parameters", "pruner": {"name": "none"}}])
+def test_what_a_driver_leaves_in_a_database_is_taken_up(search: dict[str, Any], home: Settings) -> None:
+    """A database has one series of numbers for the trials of all its studies: those of the first are not this one's."""
+    database = replace(home, optuna=f"sqlite:///{home.home}/optuna.db")
+    Study(space(name="first"), database, 5).ask()
+    study = Study(space(search=search), database, 5)
+    done, lost = study.ask(), study.ask()
+    study.report(done.number, 40.0, 1)
+    study.tell(done.number, 40.0, cost=1.0)
+    study.report(lost.number, 50.0, 1)
+
+    again = Study(space(search=search), database, 5)
+    assert (again.take_up(), again.ended()) == (1, 1)
+    assert again.ask().config == lost.config
+    assert again.trial(done.number).intermediate_values == {1: 40.0}
+    left = again.trial(lost.number)
+    assert (left.state, left.intermediate_values) == (TrialState.FAIL, {1: 50.0})
+    assert [trial.number for trial in again.trials()] == [done.number, 2]
 
 
 def test_a_resumed_study_draws_other_configs(home: Settings) -> None:
@@ -96,14 +118,13 @@ def test_two_drivers_never_own_one_study(home: Settings) -> None:
 
 
 def test_a_database_that_is_not_there_is_an_error_a_reader_can_use(home: Settings) -> None:
-    from dataclasses import replace
-
     nowhere = replace(home, optuna="postgresql://user:secret@127.0.0.1:1/none")
     with pytest.raises(UserError, match="LUNGTUNE_OPTUNA") as caught:
         Study(space(), nowhere, 5)
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "qmc", "random"])
 def test_a_study_that_is_taken_up_draws_what_the_undisturbed_one_draws(sampler: str, tmp_path: Path) -> None:
     def value(config: Any) -> float:
@@ -129,6 +150,7 @@ def test_a_study_that_is_taken_up_draws_what_the_undisturbed_one_draws(sampler: 
     assert run(tmp_path / "two", 4) == pytest.approx(undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["gp", "cmaes"])
 def test_model_based_samplers_close_in_on_the_best(sampler: str, tmp_path: Path) -> None:
     two = {"optim.lr": {"log_float": [1e-4, 1e-2]}, "optim.weight_decay": {"log_float": [1e-6, 1e-2]}}
@@ -153,6 +175,7 @@ def two_objectives(home: Settings) -> Study:
     return study
 
 
+@pytest.mark.slow
 def test_with_a_cost_the_pareto_set_holds_what_nothing_beats_in_both(home: Settings) -> None:
     study = two_objectives(home)
     assert [trial.number for trial in study.pareto()] == [3, 0, 4]

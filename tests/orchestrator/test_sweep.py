@@ -31,6 +31,8 @@ from search_spaces.schema import SearchSpace
 from tests.conftest import TINY_FEATURE
 from workers.results import ResultStore
 
+pytestmark = pytest.mark.slow
+
 CONTENT: dict[str, Any] = {
     "name": "tiny",
     "base": {
@@ -315,7 +317,7 @@ def test_a_lost_tracking_server_does_not_stop_a_sweep(settings: Settings, monkey
         ({"evaluation": {"split": "oficial-inner2"}}, "did you mean 'official"),
         ({"evaluation": {"folds": [0, 9]}}, "no fold 9"),
         ({"promotion": {"split": "none"}}, "no split 'none'"),
-        ({"resources": {"gpus": 1}}, "asks for 1 GPUs, the cluster has 0"),
+        ({"resources": {"gpus": 1}}, "asks for 1 GPU, the cluster has 0"),
         ({"resources": {"cpus": 64}}, "asks for 64 CPUs, the cluster has 2"),
         ({"base": {"task": "lungsound3"}}, "no task 'lungsound3'"),
         ({"families": {"crnn": {"base": {"model": {"pretrained": "none.pt"}}}}}, "LUNGTUNE_WEIGHTS"),

@@ -17,6 +17,7 @@ from tests.conftest import Run
 from tests.support.tiny_sweep import tiny_sweep
 
 
+@pytest.mark.slow
 def test_the_reader_is_told_and_the_same_command_again_registers_it(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

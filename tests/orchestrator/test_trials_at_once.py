@@ -22,6 +22,8 @@ from orchestrator.sweep.run import run_sweep
 from search_spaces.schema import SearchSpace
 from tests.support.tiny_sweep import tiny_sweep
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:

@@ -41,6 +41,8 @@ from workers.models import build_model
 from workers.optimisation import build_optimizer
 from workers.results import WEIGHTS, FoldResult, ResultStore
 
+pytestmark = pytest.mark.slow
+
 NAME, MEMBERS = "aicup-voice", (13, 50)
 
 
@@ -72,7 +74,8 @@ def settings(trained: tuple[Settings, list[FoldResult]], tmp_path: Path) -> Sett
     return replace(trained[0])
 
 
-def test_T11_the_epoch_kept_is_the_first_with_the_highest_recall_of_held_out_voices(
+@pytest.mark.spec("T11")
+def test_the_epoch_kept_is_the_first_with_the_highest_recall_of_held_out_voices(
     trained: tuple[Settings, list[FoldResult]],
 ) -> None:
     for result in trained[1]:
@@ -84,7 +87,8 @@ def test_T11_the_epoch_kept_is_the_first_with_the_highest_recall_of_held_out_voi
         assert chosen.epoch == 1 + int(np.argmax(seen))
 
 
-def test_E5_uar_is_the_mean_recall() -> None:
+@pytest.mark.spec("E5")
+def test_uar_is_the_mean_recall() -> None:
     rng = np.random.default_rng(0)
     labels, logits = rng.integers(5, size=200), rng.normal(size=(200, 5))
     wanted = 100 * recall_score(labels, logits.argmax(axis=1), average="macro")
@@ -92,7 +96,8 @@ def test_E5_uar_is_the_mean_recall() -> None:
     assert metrics.uar == pytest.approx(wanted) and metrics.value("uar") == metrics.uar
 
 
-def test_T1_plain_gradient_descent_has_decay_and_no_momentum() -> None:
+@pytest.mark.spec("T1")
+def test_plain_gradient_descent_has_decay_and_no_momentum() -> None:
     weight = torch.nn.Parameter(torch.ones(1))
     optimizer = build_optimizer(member(13).optim, [weight], "cpu")
     for _ in range(2):
@@ -244,7 +249,8 @@ def test_a_model_that_hears_the_sound_alone_takes_no_list(
 # --- submissions ---
 
 
-def test_N3_a_submission_keeps_the_templates_order_and_has_no_header() -> None:
+@pytest.mark.spec("N3")
+def test_a_submission_keeps_the_templates_order_and_has_no_header() -> None:
     clips = tuple((name, Path(name)) for name in ("b", "a", "c"))
     codes = {"voice5": ("5", "1", "2", "3", "4")}
     contest = Contest(columns=None, clips=clips, codes=codes, line_end="\r\n")
@@ -252,7 +258,8 @@ def test_N3_a_submission_keeps_the_templates_order_and_has_no_header() -> None:
     assert submission(contest, "voice5", rows) == "b,5\r\na,4\r\nc,1\r\n"
 
 
-def test_N1_five_members_arrays_make_the_submission_of_their_sum() -> None:
+@pytest.mark.spec("N1")
+def test_five_members_arrays_make_the_submission_of_their_sum() -> None:
     rng = np.random.default_rng(1)
     arrays = rng.dirichlet(np.ones(5), size=(5, 1000)).astype(np.float32)  # members, clips, classes
     names = [f"{n:04d}" for n in range(1000)]

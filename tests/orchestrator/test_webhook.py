@@ -46,6 +46,7 @@ def trial(number: int, value: float, state: str = "COMPLETE") -> TrialEnded:
     return TrialEnded(number, "mn", state, value, {})
 
 
+@pytest.mark.slow
 def test_a_new_best_a_failure_and_the_end_are_sent_in_order_and_nothing_else(receiver: Receiver) -> None:
     seen: list[Event] = []
     hook = Webhook(seen.append, f"http://127.0.0.1:{receiver.server_port}/secret")

@@ -1,4 +1,7 @@
-"""The breathing-phase classifier's maps and scalars by librosa, as SEEDS 5.2 and 5.3 specify them."""
+"""The breathing-phase classifier's maps and scalars by librosa.
+
+Specified in docs/specification.md, 5.2 and 5.3.
+"""
 
 from __future__ import annotations
 

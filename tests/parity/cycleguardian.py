@@ -1,4 +1,7 @@
-"""CycleGuardian's constant-Q map by nnAudio, as SEEDS 3.2 specifies it, on real recordings of ICBHI."""
+"""CycleGuardian's constant-Q map by nnAudio, on real recordings of ICBHI.
+
+Specified in docs/specification.md, 3.2.
+"""
 
 from __future__ import annotations
 

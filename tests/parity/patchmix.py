@@ -1,4 +1,7 @@
-"""Patch-Mix CL's way from a file to filter banks, by plain torchaudio as SEEDS 2.1 and 2.2 specify it."""
+"""Patch-Mix CL's way from a file to filter banks, by plain torchaudio.
+
+Specified in docs/specification.md, 2.1 and 2.2.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CycleGuardian's recipe and its search (SEEDS rows L8, O5, T3)."""
+"""CycleGuardian's recipe and its search (docs/specification.md, L8, O5, T3)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from torch import nn
 
 from feature_store.features import NAMED
 from feature_store.yaml_files import read_yaml
-from orchestrator.tracking.tracker import flatten
-from search_spaces.overrides import override
+from search_spaces.overrides import flatten, override
 from search_spaces.presets import FOLDER, load_preset, preset_description
 from search_spaces.schema import SearchSpace
 from workers.config import ExperimentConfig
 from workers.optimisation import Schedule
 
 ROOT = Path(__file__).parents[2]
-PUBLISHED: dict[str, Any] = {  # SEEDS 3.1 to 3.5 and 3.7, with what the README's command sets
+PUBLISHED: dict[str, Any] = {  # docs/specification.md, 3.1 to 3.6, with what the README's command sets
     "feature.sample_rate": 22000,
     "feature.seconds": 8.0,
     "feature.keep": "last",
@@ -79,7 +78,8 @@ def config() -> ExperimentConfig:
     return ExperimentConfig.parse(load_preset("cycleguardian"))
 
 
-def test_O5_the_preset_dumps_the_published_values(config: ExperimentConfig) -> None:
+@pytest.mark.spec("O5")
+def test_the_preset_dumps_the_published_values(config: ExperimentConfig) -> None:
     dumped = flatten(config.model_dump(mode="json"))
     assert {key: dumped[key] for key in PUBLISHED} == PUBLISHED
     assert config.compat == [], "no defect is on"
@@ -87,7 +87,8 @@ def test_O5_the_preset_dumps_the_published_values(config: ExperimentConfig) -> N
     assert "Chu et al., 2025" in preset_description("cycleguardian")
 
 
-def test_O5_the_presets_header_names_the_switches_that_bring_the_defects_back() -> None:
+@pytest.mark.spec("O5")
+def test_the_presets_header_names_the_switches_that_bring_the_defects_back() -> None:
     header = (FOLDER / "cycleguardian.yaml").read_text()
     switched = ExperimentConfig.parse(override(load_preset("cycleguardian"), re.findall(r"--set (\S+)", header)))
     assert switched.compat == ["objective.cluster_target", "objective.projector"]
@@ -95,7 +96,8 @@ def test_O5_the_presets_header_names_the_switches_that_bring_the_defects_back() 
     assert switched.model.model_dump()["codes"] == "raw"
 
 
-def test_T3_the_rate_falls_to_a_third_where_multistep_does(config: ExperimentConfig) -> None:
+@pytest.mark.spec("T3")
+def test_the_rate_falls_to_a_third_where_multistep_does(config: ExperimentConfig) -> None:
     schedule = Schedule(config.optim, epochs=600, steps_per_epoch=33)
     optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=1e-3)
     reference = torch.optim.lr_scheduler.MultiStepLR(optimizer, [200, 350, 450, 550], gamma=0.33)
@@ -107,7 +109,8 @@ def test_T3_the_rate_falls_to_a_third_where_multistep_does(config: ExperimentCon
     assert rates == pytest.approx([1e-3 * 0.33**n for n in range(5)])
 
 
-def test_L8_the_weights_of_the_losses_are_searched(config: ExperimentConfig) -> None:
+@pytest.mark.spec("L8")
+def test_the_weights_of_the_losses_are_searched(config: ExperimentConfig) -> None:
     space = SearchSpace.parse(read_yaml(ROOT / "search_spaces" / "cycleguardian.yaml"), where="cycleguardian.yaml")
     for weight in ("p_cluster", "p_contra", "p_cos_sim"):
         low, high = space.space[f"objective.{weight}"].values

@@ -1,4 +1,7 @@
-"""Commands of CycleGuardian's release become configs, and the table of its flags is the page's (SEEDS rows O4, O5)."""
+"""Commands of CycleGuardian's release become configs, and the table of its flags is the page's.
+
+Specified in docs/specification.md, O4, O5.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,8 @@ from workers.config import ExperimentConfig
 PAGE = (Path(__file__).parents[2] / "docs" / "cycleguardian.md").read_text()
 README = """python train_lab8_6_3CycleGuardian_specAug.py --data_dir ./data/ICBHI_final_database \\
     --dataset_split_file ./data/patient_trainTest6_4.txt --model_path ./models_out --lr_h 0.001 --lr_l 0.001 \\
-    --batch_size 128 --num_worker 15 --start_epochs 0 --epochs 600"""  # SEEDS 3.5
-RELEASE: dict[str, Any] = {  # SEEDS 3.7
+    --batch_size 128 --num_worker 15 --start_epochs 0 --epochs 600"""  # docs/specification.md, 3.5
+RELEASE: dict[str, Any] = {  # docs/specification.md, 3.6
     "lr_h": 1e-2, "lr_m": 1e-3, "lr_l": 5e-4, "weight_decay": 0.0005, "gpu_ids": "[0]", "num_worker": 4,
     "batch_size": 4, "epochs": 10, "start_epochs": 0, "data_dir": None, "event_dir": "./data/events",
     "split_method": 0, "dataset_split_file": None, "train_dir": None, "test_dir": None, "folds_file": None,
@@ -51,14 +54,16 @@ def said(command: str) -> str:
 # --- the table ---
 
 
-def test_O4_every_flag_of_the_release_stands_once_with_its_default() -> None:
+@pytest.mark.spec("O4")
+def test_every_flag_of_the_release_stands_once_with_its_default() -> None:
     assert {flag.name: flag.default for flag in TABLE.flags} == RELEASE
     assert len(TABLE.flags) == len(RELEASE)
     assert {flag.name for flag in TABLE.flags if flag.status == "dead"} == IGNORED
 
 
+@pytest.mark.spec("O4")
 @pytest.mark.parametrize("flag", TABLE.flags, ids=lambda flag: flag.name)
-def test_O4_what_takes_a_flags_place_exists(flag: Any) -> None:
+def test_what_takes_a_flags_place_exists(flag: Any) -> None:
     assert bool(flag.becomes) or flag.status in {"dead", "replaced"}
     for name in flag.becomes:
         assert name in KEYS or name.startswith(("--", "lungtune ", "LUNGTUNE_")), name
@@ -66,7 +71,8 @@ def test_O4_what_takes_a_flags_place_exists(flag: Any) -> None:
         assert named in KEYS, named
 
 
-def test_O4_the_page_has_exactly_this_table() -> None:
+@pytest.mark.spec("O4")
+def test_the_page_has_exactly_this_table() -> None:
     assert TABLE.markdown() in PAGE
     assert PAGE.count("\n| `--") == len(TABLE.flags), "and no second one"
     assert all(f"`{status}`: {meaning}" in " ".join(PAGE.split()) for status, meaning in MEANING.items())
@@ -75,19 +81,22 @@ def test_O4_the_page_has_exactly_this_table() -> None:
 # --- commands ---
 
 
-def test_O5_the_command_of_the_readme_is_the_preset() -> None:
+@pytest.mark.spec("O5")
+def test_the_command_of_the_readme_is_the_preset() -> None:
     converted = convert(README)
     config, preset = ExperimentConfig.parse(converted.config), ExperimentConfig.parse(load_preset("cycleguardian"))
     assert config == preset and config.config_hash == preset.config_hash
     assert (converted.seed, converted.split, converted.fold) == (0, "official-patient-test", None)
 
 
-def test_O4_flags_not_given_have_the_releases_defaults() -> None:
+@pytest.mark.spec("O4")
+def test_flags_not_given_have_the_releases_defaults() -> None:
     config = ExperimentConfig.parse(convert("").config)
     assert (config.training.epochs, config.training.batch_size, config.optim.lr) == (10, 4, 0.01)
     assert convert("").config["feature"] == "hybrid-augmented"
 
 
+@pytest.mark.spec("O4")
 @pytest.mark.parametrize(
     ("command", "path", "value"),
     [
@@ -110,11 +119,12 @@ def test_O4_flags_not_given_have_the_releases_defaults() -> None:
         ("python elsewhere/train_lab8_6_3CycleGuardian_specAug.py", "optim.decay_epochs", [200, 350, 450, 550]),
     ],
 )
-def test_O4_a_flag_or_a_script_becomes_a_setting(command: str, path: str, value: Any) -> None:
+def test_a_flag_or_a_script_becomes_a_setting(command: str, path: str, value: Any) -> None:
     assert at(path, command) == value
 
 
-def test_O4_splits_become_arguments() -> None:
+@pytest.mark.spec("O4")
+def test_splits_become_arguments() -> None:
     folds = convert("--split_method 1 --dataset_split_file patient_list_foldwise.txt --test_fold 2")
     assert (folds.split, folds.fold) == ("five-fold", 2)
     assert convert("--split_method 2").fold == 4, "the release's default"
@@ -122,6 +132,7 @@ def test_O4_splits_become_arguments() -> None:
     assert "two test patients" in said("") and "two test patients" not in said("--split_method 1")
 
 
+@pytest.mark.spec("O4")
 @pytest.mark.parametrize(
     ("command", "note"),
     [
@@ -132,11 +143,12 @@ def test_O4_splits_become_arguments() -> None:
         (TWO, "stops at its first evaluation"),
     ],
 )
-def test_O4_what_is_ignored_or_differs_is_said(command: str, note: str) -> None:
+def test_what_is_ignored_or_differs_is_said(command: str, note: str) -> None:
     assert note in said(command)
 
 
-def test_O4_the_settings_that_notes_name_bring_the_releases_ways_back() -> None:
+@pytest.mark.spec("O4")
+def test_the_settings_that_notes_name_bring_the_releases_ways_back() -> None:
     named = re.findall(r"--set ([a-z_.]+=[a-z_]+)", said(""))
     config = ExperimentConfig.parse(override(convert("").config, named))
     assert config.compat == ["objective.cluster_target", "objective.projector"]
@@ -144,6 +156,7 @@ def test_O4_the_settings_that_notes_name_bring_the_releases_ways_back() -> None:
     assert config.model.model_dump()["codes"] == "raw"
 
 
+@pytest.mark.spec("O4")
 @pytest.mark.parametrize(
     ("command", "words"),
     [
@@ -153,7 +166,7 @@ def test_O4_the_settings_that_notes_name_bring_the_releases_ways_back() -> None:
         ("--epochs 0", ["training.epochs"]),
     ],
 )
-def test_O4_what_is_wrong_is_said_with_what_is_right(command: str, words: list[str]) -> None:
+def test_what_is_wrong_is_said_with_what_is_right(command: str, words: list[str]) -> None:
     with pytest.raises(UserError) as caught:
         convert(command)
     assert all(word in str(caught.value) for word in words), str(caught.value)

@@ -16,7 +16,7 @@ SCRIPT = """python main.py --tag {tag} \\
     --optimizer adam --learning_rate 5e-5 --weight_decay 1e-6 --cosine --model ast --test_fold official \\
     --pad_types repeat --resz 1 --n_mels 128 --ma_update --ma_beta 0.5 --from_sl_official --audioset_pretrained \\
     """
-SCRIPTS = {  # SEEDS 2.8
+SCRIPTS = {  # docs/specification.md, 2.7
     "icbhi_ce": SCRIPT + "--weighted_loss --method ce",
     "icbhi_patchmix": SCRIPT + "--method patchmix --mix_beta 1.0",
     "icbhi_patchmix_cl": SCRIPT + "--method patchmix_cl --temperature 0.06 --proj_dim 768 --alpha 1.0 --mix_beta 1.0",
@@ -40,8 +40,9 @@ def said(command: str) -> str:
     return "\n".join(convert(command).notes)
 
 
+@pytest.mark.spec("O5")
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_O5_a_published_script_is_its_preset(name: str) -> None:
+def test_a_published_script_is_its_preset(name: str) -> None:
     converted = convert(SCRIPTS[name].replace("{tag}", "bs8_lr5e-5"))
     config, preset = ExperimentConfig.parse(converted.config), ExperimentConfig.parse(load_preset(name))
     assert config == preset and config.config_hash == preset.config_hash
@@ -123,8 +124,9 @@ BECOMES = [
 ]
 
 
+@pytest.mark.spec("O4")
 @pytest.mark.parametrize(("command", "path", "value"), BECOMES)
-def test_O4_a_flag_becomes_a_setting(command: str, path: str, value: Any) -> None:
+def test_a_flag_becomes_a_setting(command: str, path: str, value: Any) -> None:
     assert at(path, command) == value
 
 

@@ -1,4 +1,5 @@
-"""The table of Patch-Mix' flags against the list in SEEDS 2.10, the config's keys, and the page that shows it."""
+"""The table of Patch-Mix' flags against the list in docs/specification.md, 2.8, the config's keys, and the page that
+shows it."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from search_spaces.command_line import MEANING
 from search_spaces.patchmix_command import AUDIOSET, IMAGENET, SSAST
 from search_spaces.patchmix_flags import TABLE
 from workers.config import ExperimentConfig
+from workers.config.part_classes import PartClasses
 
 PAGE = (Path(__file__).parents[2] / "docs" / "patchmix.md").read_text()
 OFF = False
@@ -43,11 +45,12 @@ RELEASE: dict[str, Any] = {
 
 
 def keys_of(model: Any, path: str = "") -> set[str]:
-    """Every dotted key of a model, of all members of its unions."""
+    """Every dotted key of a model, of all members of its unions and all classes of its parts."""
     if isinstance(model, type) and issubclass(model, BaseModel):
         found: set[str] = set()
         for name, field in model.model_fields.items():
-            found |= {f"{path}{name}"} | keys_of(field.annotation, f"{path}{name}.")
+            classes = [one for known in field.metadata if isinstance(known, PartClasses) for one in known.classes]
+            found |= {f"{path}{name}"}.union(*(keys_of(one, f"{path}{name}.") for one in (field.annotation, *classes)))
         return found
     return {key for member in typing.get_args(model) for key in keys_of(member, path)}
 
@@ -55,7 +58,8 @@ def keys_of(model: Any, path: str = "") -> set[str]:
 KEYS = keys_of(ExperimentConfig)
 
 
-def test_O4_every_flag_of_the_release_stands_once_with_its_default() -> None:
+@pytest.mark.spec("O4")
+def test_every_flag_of_the_release_stands_once_with_its_default() -> None:
     assert [flag.name for flag in TABLE.flags] == list(RELEASE)
     assert {flag.name: flag.default for flag in TABLE.flags} == RELEASE
     assert {flag.name for flag in TABLE.flags if not flag.takes_value} == {k for k, v in RELEASE.items() if v is OFF}
@@ -101,7 +105,8 @@ def test_a_wrong_value_lists_the_valid_ones() -> None:
         TABLE.by_name["model"].read("$m")
 
 
-def test_O4_the_page_has_exactly_this_table() -> None:
+@pytest.mark.spec("O4")
+def test_the_page_has_exactly_this_table() -> None:
     rows = [line for line in PAGE.splitlines() if line.startswith(("| flag | default", "| `--"))]
     shown = [line for line in rows if line.count("|") == 6]
     assert TABLE.markdown() in PAGE
@@ -112,7 +117,7 @@ def test_the_page_names_every_pretrained_file_every_defect_and_every_status() ->
     for file in (AUDIOSET, *IMAGENET.values(), *(file for file, _ in SSAST.values())):
         assert f"`{file}`" in PAGE, file
     rows = re.findall(r"^\| ([\d, ]+) [a-zA-Z`]", PAGE.split("## Its defects")[1], flags=re.MULTILINE)
-    assert sorted(int(number) for row in rows for number in row.split(",")) == list(range(1, 24)), "SEEDS 2.11"
+    assert sorted(int(number) for row in rows for number in row.split(",")) == list(range(1, 24)), "specification, 2.9"
     for key in re.findall(r"`(?:--set )?((?:model|augment|training|feature|objective|optim)\.[a-z_.]+)", PAGE):
         assert key in KEYS, key
     assert all(f"`{status}`: {meaning}" in PAGE for status, meaning in MEANING.items())

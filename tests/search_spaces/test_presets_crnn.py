@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from feature_store.features import FbankSpec, resolve_feature
 from search_spaces.overrides import override
 from search_spaces.presets import FOLDER, load_preset
 from workers.config import ExperimentConfig
 
 
-def test_A14_the_header_s_switches_give_the_preset_noise_of_the_source() -> None:
+@pytest.mark.spec("A14")
+def test_the_header_s_switches_give_the_preset_noise_of_the_source() -> None:
     header = (FOLDER / "crnn.yaml").read_text()
     switches = re.findall(r"--set (\S+)", header)
     config = ExperimentConfig.parse(override(load_preset("crnn"), switches))

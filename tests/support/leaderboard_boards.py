@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestrator.leaderboard import compact
+from orchestrator.leaderboard import exports
 from orchestrator.leaderboard.board import build_board
 from orchestrator.leaderboard.schema import Board, Entry, Leaderboard, Table
 from orchestrator.leaderboard.site import pages
@@ -35,7 +35,7 @@ def entry_of(table: Table, recipe: Recipe) -> Entry:
 
 def write_index(board: Leaderboard, folder: Path) -> Path:
     """The index alone, with its scripts: for tests that need no entry's page."""
-    files = {**pages.assets(), pages.DATA: compact.board_script(board), PAGE: pages.index_page(board)}
+    files = {**pages.assets(), pages.DATA: exports.board_script(board), PAGE: pages.index_page(board)}
     for name, content in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(content)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.registry.card.card import Dependency, DeviceRow, Estimate, ModelCard, Pretrained, SearchPart
+from orchestrator.registry.card.card import CardEstimate, Dependency, DeviceRow, ModelCard, Pretrained, SearchPart
 
 
 def a_card(**changes: Any) -> ModelCard:
@@ -16,10 +16,10 @@ def a_card(**changes: Any) -> ModelCard:
         parameters=87_728_649,
         objective="patchmix_cl",
         pretrained=Pretrained(file="audioset_10_10_0.4593.pth", sha256="a" * 64, licence="BSD-3-Clause (AST, SSAST)"),
-        score=Estimate(mean=56.0, sd=0.8, low=52.0, high=60.0),
-        specificity=Estimate(mean=72.0, sd=1.0),
-        sensitivity=Estimate(mean=40.0, sd=1.5),
-        score_icbhi2=Estimate(mean=63.25, sd=0.5),
+        score=CardEstimate(mean=56.0, sd=0.8, low=52.0, high=60.0),
+        specificity=CardEstimate(mean=72.0, sd=1.0),
+        sensitivity=CardEstimate(mean=40.0, sd=1.5),
+        score_icbhi2=CardEstimate(mean=63.25, sd=0.5),
         devices=[
             DeviceRow(device="AKGC417L", cycles=1836, patients=20, score=54.0, specificity=70.0, sensitivity=38.0),
             DeviceRow(device="Meditron", cycles=459, patients=19, score=60.5, specificity=80.0, sensitivity=41.0),
@@ -32,7 +32,7 @@ def a_card(**changes: Any) -> ModelCard:
             folds=[0, 1, 2, 3, 4],
             seeds=[0],
             protocol="last",
-            score=Estimate(mean=57.1234, low=50.0, high=64.0),
+            score=CardEstimate(mean=57.1234, low=50.0, high=64.0),
             results=["f" * 40],
         ),
         dataset="icbhi",

@@ -9,8 +9,9 @@ import torch
 from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor
 
-from workers.config import AstConfig, SsastConfig
-from workers.models import SoundClassifier, build_model
+from workers.config.models import AstConfig, SsastConfig
+from workers.models import build_model
+from workers.models.classifier import SoundClassifier
 
 
 def tiny_ast(shape: tuple[int, int] = (98, 64), **changes: Any) -> SoundClassifier:

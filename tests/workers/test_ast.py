@@ -13,7 +13,9 @@ from timm.models.deit import VisionTransformerDistilled
 
 from feature_store.errors import UserError
 from feature_store.features import NAMED
-from workers.config import AstConfig, ExperimentConfig, ModelConfig, PatchMixClConfig, PatchMixConfig
+from workers.config import ExperimentConfig
+from workers.config.models import AstConfig, ModelConfig
+from workers.config.objectives import PatchMixClConfig, PatchMixConfig
 from workers.models import build_model
 from workers.models.ast import AstClassifier
 from workers.objectives import build_objective
@@ -37,7 +39,9 @@ def count(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def test_M1_base_has_the_published_size_grid_and_output() -> None:
+@pytest.mark.slow
+@pytest.mark.spec("M1")
+def test_ast_base_has_the_published_size_grid_and_output() -> None:
     model = on_meta(size="base")
     assert count(model.backbone) == 85_984_512
     assert count(model.head) == 4_612
@@ -48,9 +52,10 @@ def test_M1_base_has_the_published_size_grid_and_output() -> None:
     assert model(x).shape == (2, 4)
 
 
+@pytest.mark.spec("M4")
 @pytest.mark.parametrize(("size", "width", "heads"), [("tiny", 192, 3), ("small", 384, 6), ("base", 768, 12)])
 @pytest.mark.parametrize("name", ["ast", "ssast"])
-def test_M4_the_sizes_are_deit_s(name: str, size: str, width: int, heads: int) -> None:
+def test_the_sizes_are_deit_s(name: str, size: str, width: int, heads: int) -> None:
     """Parameters in closed form: patches, positions, two tokens, blocks (attention, MLP, norms), and a last norm."""
     model = on_meta(name=name, size=size)
     block = 4 * width * (width + 1) + 4 * width * width * 2 + 5 * width + 4 * width
@@ -59,15 +64,18 @@ def test_M4_the_sizes_are_deit_s(name: str, size: str, width: int, heads: int) -
     assert count(model.backbone) == 257 * width + 950 * width + 2 * width + 12 * block + 2 * width
 
 
+@pytest.mark.slow
+@pytest.mark.spec("M5")
 @pytest.mark.parametrize(("patch", "grid"), [((16, 16), (12, 79)), ((128, 2), (1, 80)), ((32, 8), (10, 80))])
-def test_M5_a_patch_has_any_shape(patch: tuple[int, int], grid: tuple[int, int]) -> None:
+def test_a_patch_has_any_shape(patch: tuple[int, int], grid: tuple[int, int]) -> None:
     model = on_meta(name="ssast", patch_bins=patch[0], patch_frames=patch[1])
     assert model.grid == grid
     assert model.backbone.patch_embed.weight.shape == (192, 1, *patch)
     assert model(torch.zeros(1, 1, 798, 128, device="meta")).shape == (1, 4)
 
 
-def test_M5_pooling_of_tokens_and_of_cls_in_the_last_norm_s_outputs() -> None:
+@pytest.mark.spec("M5")
+def test_pooling_of_tokens_and_of_cls_in_the_last_norm_s_outputs() -> None:
     shape, x = (98, 64), torch.randn(2, 1, 98, 64)
     for pool, rows in (("avgtok", slice(2, None)), ("cls", slice(0, 2))):
         model = make(shape, name="ssast", pool=pool)
@@ -80,17 +88,19 @@ def test_M5_pooling_of_tokens_and_of_cls_in_the_last_norm_s_outputs() -> None:
         torch.testing.assert_close(features, everything[:, rows].mean(dim=1))
 
 
-def test_M5_ssast_of_square_patches_and_cls_is_ast() -> None:
+@pytest.mark.spec("M5")
+def test_ssast_of_square_patches_and_cls_is_ast() -> None:
     one, other = make((98, 64)), make((98, 64), name="ssast", pool="cls")
     x = torch.randn(2, 1, 98, 64)
     with torch.inference_mode():
         assert torch.equal(one(x), other(x))
 
 
+@pytest.mark.spec("M5")
 @pytest.mark.parametrize("pool", ["avgtok", "cls"])
 @pytest.mark.parametrize("patch", [(16, 16), (64, 2)], ids=["patch", "frame"])
 @pytest.mark.parametrize("domain", ["patch", "time"])
-def test_M5_patch_mixing_runs_on_ssast_and_both_poolings_see_it(pool: str, patch: tuple[int, int], domain: Any) -> None:
+def test_patch_mixing_runs_on_ssast_and_both_poolings_see_it(pool: str, patch: tuple[int, int], domain: Any) -> None:
     """In Patch-Mix' release it cannot run, and its cls pooling would not see the mixed tokens."""
     model = make((98, 64), name="ssast", pool=pool, patch_bins=patch[0], patch_frames=patch[1])
     x, y = torch.randn(6, 1, 98, 64), torch.tensor([0, 1, 2, 3, 0, 1])

@@ -16,6 +16,8 @@ from workers.config import ExperimentConfig
 from workers.fold import FoldRun, Site, run_fold
 from workers.results import ResultStore
 
+pytestmark = pytest.mark.slow
+
 
 def test_writers_side_by_side_lose_no_event(tmp_path: Path) -> None:
     log = AuditLog.open(str(tmp_path))
@@ -28,7 +30,8 @@ def test_writers_side_by_side_lose_no_event(tmp_path: Path) -> None:
     assert len(mine) == 40 and [entry.at for entry in mine] == sorted(entry.at for entry in mine)
 
 
-def test_T12_a_fold_run_is_trained_once_and_its_test_reads_are_on_record(settings: Settings) -> None:
+@pytest.mark.spec("T12")
+def test_a_fold_run_is_trained_once_and_its_test_reads_are_on_record(settings: Settings) -> None:
     config = ExperimentConfig.parse(
         {
             "feature": TINY_FEATURE,

@@ -1,4 +1,4 @@
-"""Averaging of weights, and the learning rate of every step (SEEDS rows T1, T2, T4, T7, T8)."""
+"""Averaging of weights, and the learning rate of every step (docs/specification.md, T1, T2, T4, T7, T8)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from workers.averaging import build_averaging
-from workers.config import AverageConfig, OptimConfig
+from workers.config.training import AverageConfig, OptimConfig
 from workers.optimisation import Schedule, build_optimizer
 
 
@@ -33,7 +33,8 @@ def floats(trained: nn.Module) -> dict[str, torch.Tensor]:
     return {k: v.clone() for k, v in trained.state_dict().items() if v.is_floating_point()}
 
 
-def test_T7_a_live_blend_of_one_half_is_half_a_step() -> None:
+@pytest.mark.spec("T7")
+def test_a_live_blend_of_one_half_is_half_a_step() -> None:
     blended, halved = module(), module()
     averaging = build_averaging(AverageConfig(name="live_blend", beta=0.5), blended)
     for _ in range(3):
@@ -52,7 +53,8 @@ def test_T7_a_live_blend_of_one_half_is_half_a_step() -> None:
     assert torch.allclose(once[0].weight, halved[0].weight, atol=1e-12)  # type: ignore[index]
 
 
-def test_T8_a_shadow_follows_and_is_what_is_evaluated() -> None:
+@pytest.mark.spec("T8")
+def test_a_shadow_follows_and_is_what_is_evaluated() -> None:
     live = module()
     averaging = build_averaging(AverageConfig(name="ema", beta=0.9), live)
     expected = floats(live)
@@ -91,7 +93,8 @@ def test_averaging_resumes(name: Any) -> None:
         assert all(torch.equal(value, floats(whole)[name]) for name, value in floats(second).items())
 
 
-def test_T1_optimisers_and_their_decay() -> None:
+@pytest.mark.spec("T1")
+def test_optimisers_and_their_decay() -> None:
     parameters = list(module().parameters())
     for name, kind in (("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)):
         optimizer = build_optimizer(OptimConfig(name=name, lr=0.3, weight_decay=0.2), parameters, "cpu")  # type: ignore[arg-type]
@@ -100,13 +103,15 @@ def test_T1_optimisers_and_their_decay() -> None:
     assert optimizer.defaults["momentum"] == 0.9
 
 
-def test_T2_cosine_by_epoch() -> None:
+@pytest.mark.spec("T2")
+def test_cosine_by_epoch() -> None:
     schedule = Schedule(OptimConfig(lr=5e-5), epochs=50, steps_per_epoch=517)
     rates = {epoch: schedule.rate(epoch, step=200) for epoch in (1, 10, 25, 50)}
     assert rates == pytest.approx({1: 4.995e-5, 10: 4.523e-5, 25: 2.5025e-5, 50: 5e-8}, rel=2e-4)
 
 
-def test_T2_warm_up_rises_by_step_to_the_cosine() -> None:
+@pytest.mark.spec("T2")
+def test_warm_up_rises_by_step_to_the_cosine() -> None:
     schedule = Schedule(OptimConfig(lr=1e-3, warmup_epochs=10), epochs=50, steps_per_epoch=20)
     plain = Schedule(OptimConfig(lr=1e-3), epochs=50, steps_per_epoch=20)
     rates = [schedule.rate(1 + n // 20, n % 20) for n in range(200)]
@@ -116,7 +121,8 @@ def test_T2_warm_up_rises_by_step_to_the_cosine() -> None:
     assert schedule.rate(11) == plain.rate(11)
 
 
-def test_T2_step_decays_strictly_after_its_epochs() -> None:
+@pytest.mark.spec("T2")
+def test_step_decays_strictly_after_its_epochs() -> None:
     schedule = Schedule(OptimConfig(lr=1.0, schedule="step"), epochs=400, steps_per_epoch=2)
     rates = [schedule.rate(epoch) for epoch in (1, 120, 121, 160, 161, 400)]
     assert rates == pytest.approx([1.0, 1.0, 0.1, 0.1, 0.01, 0.01])
@@ -124,7 +130,8 @@ def test_T2_step_decays_strictly_after_its_epochs() -> None:
     assert fast.rate(10) == pytest.approx(0.5**3), "the cosine ends at lr * decay_rate^3"
 
 
-def test_T4_one_cycle_is_pytorchs() -> None:
+@pytest.mark.spec("T4")
+def test_one_cycle_is_pytorchs() -> None:
     parameter = nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=0.1)
     reference = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=60)

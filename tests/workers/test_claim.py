@@ -20,6 +20,8 @@ from workers.audit_log import AuditLog
 from workers.claim import claim
 from workers.results import ResultStore
 
+pytestmark = pytest.mark.slow
+
 CONFIG = {
     "feature": TINY_FEATURE,
     "model": {"name": "crnn", "hidden": 4, "layers": 1},

@@ -24,7 +24,8 @@ from search_spaces.presets import load_preset
 from tests.conftest import TINY_FEATURE
 from tests.support.breathing_clips import write_clips
 from tests.support.voice_clips import write_voices
-from workers.config import ExperimentConfig, OptimConfig
+from workers.config import ExperimentConfig
+from workers.config.training import OptimConfig
 from workers.fold import FoldRun, Site, run_fold
 from workers.inference import SoundModel, write_model
 from workers.inputs import WithShares
@@ -52,13 +53,15 @@ def maps(batch: int, frames: int, bins: int = 128) -> Tensor:
     return torch.randn(batch, 1, frames, bins, generator=torch.Generator().manual_seed(3))
 
 
+@pytest.mark.spec("M16")
 @pytest.mark.parametrize(("bidirectional", "expected"), [(False, 139_786), (True, 256_266)])
-def test_M16_both_directions_have_their_published_parameters(bidirectional: bool, expected: int) -> None:
+def test_both_directions_have_their_published_parameters(bidirectional: bool, expected: int) -> None:
     model = made(400, 128, hidden=64, bidirectional=bidirectional, packed=True, stretch=0.4)
     assert sum(p.numel() for p in model.parameters()) == expected
 
 
-def test_F14_a_sample_is_whitened_on_the_device_in_the_network() -> None:
+@pytest.mark.spec("F14")
+def test_a_sample_is_whitened_on_the_device_in_the_network() -> None:
     seen: list[Tensor] = []
     model = made().eval()
     model.backbone.convolutions[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -67,13 +70,15 @@ def test_F14_a_sample_is_whitened_on_the_device_in_the_network() -> None:
     assert torch.allclose(seen[0].std(dim=(1, 2, 3)), torch.ones(4), atol=1e-4)
 
 
-def test_F14_padding_does_not_count_for_the_whitening() -> None:
+@pytest.mark.spec("F14")
+def test_padding_does_not_count_for_the_whitening() -> None:
     x, lengths = 3 + 5 * maps(2, 200), torch.tensor([60, 200])
     out = whitened(x, lengths)
     torch.testing.assert_close(out[:1, :, :60], whitened(x[:1, :, :60]), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(out[1:], whitened(x[1:]), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_a_packed_cycle_gives_what_it_gives_alone_whatever_pads_it(bidirectional: bool) -> None:
     model = made(hidden=8, bidirectional=bidirectional, packed=True).eval()
@@ -100,7 +105,8 @@ def test_a_cycle_of_one_own_frame_is_finite() -> None:
     assert model(WithShares(maps(2, 200), torch.tensor([1 / 200, 1.0]))).isfinite().all()
 
 
-def test_A14_time_stretch_is_a_phase_vocoders_magnitude() -> None:
+@pytest.mark.spec("A14")
+def test_time_stretch_is_a_phase_vocoders_magnitude() -> None:
     spectrum = torch.randn(65, 80, dtype=torch.complex64, generator=torch.Generator().manual_seed(1))
     for speed in (0.6, 0.8, 1.4):
         wanted = phase_vocoder(spectrum, speed, torch.linspace(0, np.pi * 32, 65)[:, None]).abs().T
@@ -109,7 +115,8 @@ def test_A14_time_stretch_is_a_phase_vocoders_magnitude() -> None:
         torch.testing.assert_close(own[:whole], wanted[:whole], rtol=1e-3, atol=1e-3)
 
 
-def test_A14_speeds_are_drawn_for_a_share_of_the_training_cycles_only() -> None:
+@pytest.mark.spec("A14")
+def test_speeds_are_drawn_for_a_share_of_the_training_cycles_only() -> None:
     model = made(60, 16, stretch=0.4).train()
     x = torch.arange(60.0)[None, None, :, None].expand(4000, 1, 60, 16)
     torch.manual_seed(0)
@@ -123,8 +130,10 @@ def test_A14_speeds_are_drawn_for_a_share_of_the_training_cycles_only() -> None:
     torch.testing.assert_close(model(x[:2]), model(x[:2]))
 
 
+@pytest.mark.slow
+@pytest.mark.spec("A14")
 @pytest.mark.parametrize("packed", [True, False])
-def test_A14_a_share_of_the_training_cycles_is_cut_down_to_a_stretch_of_its_own_sound(packed: bool) -> None:
+def test_a_share_of_the_training_cycles_is_cut_down_to_a_stretch_of_its_own_sound(packed: bool) -> None:
     """The source crops waveforms: with a chance of 0.4 it takes away a share of |N(0, 0.25)|, at most 0.8."""
     count, frames, own = 4000, 200, 150 if packed else 200
     model = made(frames, 16, crop=0.4).train()
@@ -151,14 +160,16 @@ def test_A14_a_share_of_the_training_cycles_is_cut_down_to_a_stretch_of_its_own_
     torch.testing.assert_close(model(x[:2]), model(x[:2]))
 
 
-def test_L13_the_loss_is_the_negative_log_likelihood_of_a_log_softmax() -> None:
+@pytest.mark.spec("L13")
+def test_the_loss_is_the_negative_log_likelihood_of_a_log_softmax() -> None:
     given, model = config(), made(50, 32).eval()
     x, y = maps(6, 50, 32), torch.tensor([0, 1, 2, 3, 4, 5])
     loss = build_objective(given.objective, model.feature_dim, np.ones(10))(model, x, y, torch.Generator())
     torch.testing.assert_close(loss.total, F.nll_loss(model(x).log_softmax(dim=1), y))
 
 
-def test_T5_the_rate_halves_every_ten_epochs_as_pytorchs_step_schedule() -> None:
+@pytest.mark.spec("T5")
+def test_the_rate_halves_every_ten_epochs_as_pytorchs_step_schedule() -> None:
     mine = OptimConfig(name="adam", lr=0.002, schedule="step", decay_rate=0.5, decay_epochs=tuple(range(10, 100, 10)))
     weight = nn.Parameter(torch.ones(1))
     reference = torch.optim.Adam([weight], lr=0.002)
@@ -170,7 +181,8 @@ def test_T5_the_rate_halves_every_ten_epochs_as_pytorchs_step_schedule() -> None
         steps.step()
 
 
-def test_T5_the_preset_trains_as_the_source() -> None:
+@pytest.mark.spec("T5")
+def test_the_preset_trains_as_the_source() -> None:
     preset = ExperimentConfig.parse(load_preset("crnn"))
     optim, training = preset.optim, preset.training
     assert (optim.name, optim.lr, optim.weight_decay, optim.amsgrad) == ("adam", 0.002, 0.01, True)
@@ -180,7 +192,9 @@ def test_T5_the_preset_trains_as_the_source() -> None:
     assert preset.model.model_dump(include={"crop", "stretch"}) == {"crop": 0.4, "stretch": 0.4}
 
 
-def test_T5_amsgrad_never_forgets_the_largest_gradient() -> None:
+@pytest.mark.slow
+@pytest.mark.spec("T5")
+def test_amsgrad_never_forgets_the_largest_gradient() -> None:
     weights = [nn.Parameter(torch.ones(1)) for _ in range(3)]
     optimizers = [
         build_optimizer(OptimConfig(name="adam", lr=0.1, amsgrad=amsgrad), [weight], "cpu")
@@ -194,7 +208,8 @@ def test_T5_amsgrad_never_forgets_the_largest_gradient() -> None:
     assert kept == reference and abs(kept - forgotten) > 0.01
 
 
-def test_T5_a_training_stops_when_nothing_gets_better(settings: Settings) -> None:
+@pytest.mark.spec("T5")
+def test_a_training_stops_when_nothing_gets_better(settings: Settings) -> None:
     training = {"epochs": 12, "batch_size": 64, "patience": 2, "protocol": "validation"}
     optim = {"name": "sgd", "lr": 1e-9, "schedule": "constant", "amsgrad": False}
     site = Site(settings.store, settings.results, str(settings.cache), str(settings.weights), device="cpu")
@@ -202,7 +217,8 @@ def test_T5_a_training_stops_when_nothing_gets_better(settings: Settings) -> Non
     assert len(result.epochs) == result.protocols["validation"].epoch + 2 < 12
 
 
-def test_O7_a_packed_model_hears_a_single_file_as_it_was_trained(settings: Settings, synthetic_corpus: Path) -> None:
+@pytest.mark.spec("O7")
+def test_a_packed_model_hears_a_single_file_as_it_was_trained(settings: Settings, synthetic_corpus: Path) -> None:
     model = {"packed": True, "stretch": 0.4}
     given = config(model=model, training={"epochs": 1, "batch_size": 32})
     site = Site(settings.store, settings.results, str(settings.cache), str(settings.weights), device="cpu")
@@ -235,6 +251,7 @@ def test_packing_is_refused_with_what_moves_the_sound_from_the_beginning(changes
         config(model={"packed": True}, **changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("corpus", ["breathing-phase", "aicup-voice"])
 def test_the_crnn_trains_on_the_other_corpora(tmp_path: Path, corpus: str) -> None:
     if corpus == "aicup-voice":

@@ -11,7 +11,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from workers.config import ObjectiveConfig
+from workers.config.objectives import ObjectiveConfig
 from workers.inputs import Inputs, WithScalars
 from workers.objectives import build_objective
 from workers.objectives.cutmix_mixup import CutMixMixup
@@ -63,9 +63,10 @@ class Recorder(nn.Module):
 # --- CutMix ---
 
 
+@pytest.mark.spec("A11")
 @pytest.mark.parametrize("scalars", ["mixed", "seed_compat"])
 @pytest.mark.parametrize("seed", range(10))
-def test_A11_one_box_comes_of_the_partner_and_lambda_is_its_share_of_the_map(seed: int, scalars: str) -> None:
+def test_one_box_comes_of_the_partner_and_lambda_is_its_share_of_the_map(seed: int, scalars: str) -> None:
     out, soft, labels = mixed(objective(cutmix_prob=1.0, mixup_prob=0.0, cutmix_scalars=scalars), seed)
     own = torch.arange(len(labels), dtype=torch.float32)
     foreign = out.values != own.view(-1, 1, 1, 1)
@@ -84,7 +85,8 @@ def test_A11_one_box_comes_of_the_partner_and_lambda_is_its_share_of_the_map(see
         assert torch.allclose(out.scalars[i], torch.full((4,), wanted), atol=1e-5)
 
 
-def test_A11_sides_of_the_box_follow_lambda_and_places_the_whole_map() -> None:
+@pytest.mark.spec("A11")
+def test_sides_of_the_box_follow_lambda_and_places_the_whole_map() -> None:
     """Away from the edges the box has sqrt(1 - lambda) of either side; over many draws every place is pasted."""
     made, hit, areas = objective(cutmix_prob=1.0, mixup_prob=0.0), torch.zeros(FRAMES, BINS), []
     for seed in range(300):
@@ -99,8 +101,10 @@ def test_A11_sides_of_the_box_follow_lambda_and_places_the_whole_map() -> None:
 # --- Mixup ---
 
 
+@pytest.mark.slow
+@pytest.mark.spec("A12")
 @pytest.mark.parametrize("seed", range(6))
-def test_A12_maps_scalars_and_labels_lie_on_one_line(seed: int) -> None:
+def test_maps_scalars_and_labels_lie_on_one_line(seed: int) -> None:
     out, soft, labels = mixed(objective(cutmix_prob=0.0, mixup_prob=1.0), seed)
     own = torch.arange(len(labels), dtype=torch.float32)
     value = out.values[:, 0, 0, 0]
@@ -118,7 +122,9 @@ def test_A12_maps_scalars_and_labels_lie_on_one_line(seed: int) -> None:
     assert fitting or torch.allclose(value, own, atol=0.05), "lambda next to 1 leaves everything as it is"
 
 
-def test_A12_lambda_has_the_law_of_beta() -> None:
+@pytest.mark.slow
+@pytest.mark.spec("A12")
+def test_lambda_has_the_law_of_beta() -> None:
     made, shares = objective(cutmix_prob=0.0, mixup_prob=1.0, mixup_alpha=0.2), []
     x, labels = WithScalars(torch.tensor([0.0, 1.0]).view(2, 1, 1, 1), torch.zeros(2, 1)), torch.eye(2)
     for seed in range(3000):
@@ -133,7 +139,9 @@ def test_A12_lambda_has_the_law_of_beta() -> None:
 # --- when ---
 
 
-def test_A13_kinds_of_batches_have_their_shares() -> None:
+@pytest.mark.slow
+@pytest.mark.spec("A13")
+def test_kinds_of_batches_have_their_shares() -> None:
     made, kinds = objective(cutmix_prob=0.5, mixup_prob=0.3), Counter[str]()
     made.begin_epoch(1)
     for seed in range(2000):
@@ -146,7 +154,8 @@ def test_A13_kinds_of_batches_have_their_shares() -> None:
     assert abs(kinds["mixup"] / 2000 - 0.3) < 0.05 and kinds["cutmix"] > 900
 
 
-def test_A13_nothing_is_mixed_before_its_epoch_and_both_published_recipes_leave_no_batch_clean_after_it() -> None:
+@pytest.mark.spec("A13")
+def test_nothing_is_mixed_before_its_epoch_and_both_published_recipes_leave_no_batch_clean_after_it() -> None:
     model, trace = Recorder(), []
     made = objective(cutmix_prob=0.6, mixup_prob=0.4, plain_epochs=4)
     x, _ = marked()
@@ -162,7 +171,8 @@ def test_A13_nothing_is_mixed_before_its_epoch_and_both_published_recipes_leave_
 # --- the loss ---
 
 
-def test_L12_the_loss_is_the_cross_entropy_of_the_soft_labels() -> None:
+@pytest.mark.spec("L12")
+def test_the_loss_is_the_cross_entropy_of_the_soft_labels() -> None:
     model, made = Recorder(), objective(cutmix_prob=1.0, mixup_prob=0.0)
     x, labels = marked()
     loss = made(model, x, torch.arange(6) % 2, generator(5))

@@ -1,4 +1,4 @@
-"""CycleGuardian's network (SEEDS rows M10 to M12, M9)."""
+"""CycleGuardian's network (docs/specification.md, M10 to M12, M9)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def small() -> GroupClassifier:
     return network().eval()
 
 
-def test_M10_6_790_967_parameters_45_groups_and_128_features() -> None:
+@pytest.mark.slow
+@pytest.mark.spec("M10")
+def test_6_790_967_parameters_45_groups_and_128_features() -> None:
     model = network("hybrid")
     assert sum(p.numel() for p in model.parameters()) == 6_790_967
     parts = {"encoder": 5_622_784, "state": 787_200}
@@ -56,7 +58,8 @@ def test_M10_6_790_967_parameters_45_groups_and_128_features() -> None:
         assert model.features(x).shape == (2, 128) and model(x).shape == (2, 4)
 
 
-def test_M10_the_window_encoder_has_the_published_shapes() -> None:
+@pytest.mark.spec("M10")
+def test_the_window_encoder_has_the_published_shapes() -> None:
     x, sizes = torch.randn(2, 3, 84, 20), []
     for layer in CycleGuardian(3, (688, 84)).encoder:
         x = layer(x)
@@ -65,7 +68,8 @@ def test_M10_the_window_encoder_has_the_published_shapes() -> None:
     assert sizes == [(16, 84, 20), (32, 41, 9), (64, 41, 9), (128, 20, 4), (256, 10, 2), (1024,)]
 
 
-def test_M10_groups_are_those_of_a_loop_over_them(small: GroupClassifier) -> None:
+@pytest.mark.spec("M10")
+def test_groups_are_those_of_a_loop_over_them(small: GroupClassifier) -> None:
     """The source encodes one group after the other; without batch statistics that is the same."""
     x = torch.randn(2, 3, 56, 16)
     backbone = small.backbone
@@ -77,14 +81,17 @@ def test_M10_groups_are_those_of_a_loop_over_them(small: GroupClassifier) -> Non
     torch.testing.assert_close(small.tokens(x), torch.stack(one_by_one, dim=1))
 
 
-def test_M10_the_last_convolution_wraps_around() -> None:
+@pytest.mark.spec("M10")
+def test_the_last_convolution_wraps_around() -> None:
     convolutions = [layer for layer in CycleGuardian(3, (688, 84)).encoder if isinstance(layer, nn.Conv2d)]
     assert [layer.padding_mode for layer in convolutions] == ["zeros"] * 4 + ["circular"]
     assert [layer.padding for layer in convolutions] == [(0, 0)] * 4 + [(1, 1)]
 
 
-def test_M10_clusters_are_gathered_as_by_masks_and_a_convolution(small: GroupClassifier) -> None:
-    """SEEDS 3.3, 6 and 7, written out: copies of the states with other clusters' groups set to zero."""
+@pytest.mark.spec("M10")
+def test_clusters_are_gathered_as_by_masks_and_a_convolution(small: GroupClassifier) -> None:
+    """docs/specification.md, 3.3, steps 6 and 7, written out: copies of the states with other clusters' groups set to
+    zero."""
     head = small.clustering
     with torch.no_grad():
         for parameter in head.parameters():
@@ -109,7 +116,8 @@ def test_M10_clusters_are_gathered_as_by_masks_and_a_convolution(small: GroupCla
     torch.testing.assert_close(found.features, fused, atol=1e-5, rtol=1e-4)
 
 
-def test_M10_empty_clusters_have_zero_vectors_at_initialisation() -> None:
+@pytest.mark.spec("M10")
+def test_empty_clusters_have_zero_vectors_at_initialisation() -> None:
     torch.manual_seed(0)
     published = network(codes="raw")
     found = published.cluster(published.tokens(torch.randn(4, 3, 56, 16)))
@@ -118,7 +126,8 @@ def test_M10_empty_clusters_have_zero_vectors_at_initialisation() -> None:
     assert not found.vectors[:, empty].any() and found.vectors[:, used].any()
 
 
-def test_M10_the_gate_mixes_the_cluster_vectors_by_shares() -> None:
+@pytest.mark.spec("M10")
+def test_the_gate_mixes_the_cluster_vectors_by_shares() -> None:
     torch.manual_seed(0)
     gated = network(fusion="gate").eval()
     found = gated.cluster(torch.randn(2, 3, 768))
@@ -129,10 +138,12 @@ def test_M10_the_gate_mixes_the_cluster_vectors_by_shares() -> None:
     assert gated.clustering.fuse[0].weight.grad is None
 
 
+@pytest.mark.slow
+@pytest.mark.spec("M10", "M12")
 @pytest.mark.parametrize(
     ("codes", "at_first", "at_last"), [("raw", (1, 1.1), (1, 2.5)), ("standardized", (3, 4), (3, 4))]
 )
-def test_M10_M12_learns_a_tiny_batch_by_its_objective_and_with_all_clusters_where_codes_are_standardised(
+def test_learns_a_tiny_batch_by_its_objective_and_with_all_clusters_where_codes_are_standardised(
     codes: str, at_first: tuple[float, float], at_last: tuple[float, float]
 ) -> None:
     torch.manual_seed(0)
@@ -151,13 +162,15 @@ def test_M10_M12_learns_a_tiny_batch_by_its_objective_and_with_all_clusters_wher
     assert at_first[0] <= used[0] <= at_first[1] and at_last[0] <= used[-1] <= at_last[1], used
 
 
-def test_M10_a_batch_of_one_trains() -> None:
+@pytest.mark.spec("M10")
+def test_a_batch_of_one_trains() -> None:
     """The source stops here: its batch normalisation sees one group at a time."""
     model = network().train()
     model(torch.randn(1, 3, 56, 16)).sum().backward()
 
 
-def test_M10_other_features_fit_and_too_small_ones_are_refused() -> None:
+@pytest.mark.spec("M10")
+def test_other_features_fit_and_too_small_ones_are_refused() -> None:
     assert network({"kind": "fbank", "seconds": 2.0, "n_mels": 32})(torch.randn(2, 1, 198, 32)).shape == (2, 4)
     with pytest.raises(UserError, match="a group of 20 frames does not fit a feature of 19"):
         network({**SMALL, "seconds": 0.33})
@@ -168,7 +181,8 @@ def test_M10_other_features_fit_and_too_small_ones_are_refused() -> None:
 # --- deep clustering ---
 
 
-def test_M11_soft_assignment_is_students_t() -> None:
+@pytest.mark.spec("M11")
+def test_soft_assignment_is_students_t() -> None:
     rng = np.random.default_rng(0)
     codes, centres = rng.standard_normal((2, 5, 3)), rng.standard_normal((4, 3))
     found = soft_assignment(torch.from_numpy(codes), torch.from_numpy(centres)).numpy()
@@ -178,7 +192,8 @@ def test_M11_soft_assignment_is_students_t() -> None:
     np.testing.assert_allclose(found.sum(axis=2), 1)
 
 
-def test_M11_the_target_is_sharper_and_counts_within_each_sample() -> None:
+@pytest.mark.spec("M11")
+def test_the_target_is_sharper_and_counts_within_each_sample() -> None:
     soft = torch.tensor([[[0.7, 0.3], [0.6, 0.4]], [[0.9, 0.1], [0.2, 0.8]]], dtype=torch.float64)
     expected = []
     for sample in soft.numpy():
@@ -191,12 +206,15 @@ def test_M11_the_target_is_sharper_and_counts_within_each_sample() -> None:
     assert (found[1].amax(dim=1) > soft[1].amax(dim=1)).all()
 
 
-def test_M11_every_group_has_one_cluster() -> None:
+@pytest.mark.spec("M11")
+def test_every_group_has_one_cluster() -> None:
     member = hard_assignment(torch.rand(3, 7, 4))
     assert member.shape == (3, 4, 7) and (member.sum(dim=1) == 1).all()
 
 
-def test_M12_standardised_codes_lie_among_the_centres_from_the_first_batch_on() -> None:
+@pytest.mark.slow
+@pytest.mark.spec("M12")
+def test_standardised_codes_lie_among_the_centres_from_the_first_batch_on() -> None:
     x = torch.randn(16, 3, 56, 16)
     for seed in range(3):
         used = {}
@@ -207,7 +225,8 @@ def test_M12_standardised_codes_lie_among_the_centres_from_the_first_batch_on() 
         assert used["raw"] < 2 < 2.5 < used["standardized"], used
 
 
-def test_M12_codes_are_standardised_over_the_groups_of_a_batch_and_by_running_statistics_when_evaluated() -> None:
+@pytest.mark.spec("M12")
+def test_codes_are_standardised_over_the_groups_of_a_batch_and_by_running_statistics_when_evaluated() -> None:
     torch.manual_seed(0)
     head = DeepClustering(3, 16, code=8)
     groups = torch.randn(5, 3, 16)
@@ -221,19 +240,22 @@ def test_M12_codes_are_standardised_over_the_groups_of_a_batch_and_by_running_st
     torch.testing.assert_close(one, soft_assignment(unbiased.view(5, 3, 8), head.centres)[:1], rtol=1e-4, atol=1e-5)
 
 
-def test_M11_assignments_are_computed_in_full_precision() -> None:
+@pytest.mark.spec("M11")
+def test_assignments_are_computed_in_full_precision() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = DeepClustering(3, 16)(torch.randn(2, 3, 16))
     assert found.soft.dtype == torch.float32
     torch.testing.assert_close(found.soft.sum(dim=2), torch.ones(2, 3))
 
 
-def test_M12_the_similarity_matrix_starts_as_the_identity(small: GroupClassifier) -> None:
+@pytest.mark.spec("M12")
+def test_the_similarity_matrix_starts_as_the_identity(small: GroupClassifier) -> None:
     assert torch.equal(small.clustering.similarity.detach(), torch.eye(128))
     assert small.clustering.centres.shape == (4, 128) and 0.8 < float(small.clustering.centres.detach().std()) < 1.2
 
 
-def test_M9_projector_of_33_280_parameters_is_trained_and_saved_with_the_objective() -> None:
+@pytest.mark.spec("M9")
+def test_projector_of_33_280_parameters_is_trained_and_saved_with_the_objective() -> None:
     objective = build_objective(config().objective, 128, np.array([1, 1, 1, 1]))
     assert sum(p.numel() for p in objective.parameters() if p.requires_grad) == 33_280
     assert any(name.startswith("projector") for name in objective.state_dict())
@@ -250,8 +272,9 @@ def test_the_published_initialisation() -> None:
     assert not any(bias.any() for bias in biases)
 
 
+@pytest.mark.spec("L2")
 @pytest.mark.parametrize("name", ["patchmix", "patchmix_cl"])
-def test_L2_patch_mix_objectives_mix_the_groups_of_the_network(small: GroupClassifier, name: str) -> None:
+def test_patch_mix_objectives_mix_the_groups_of_the_network(small: GroupClassifier, name: str) -> None:
     content = {"feature": SMALL, "model": {"name": "cycleguardian"}, "objective": {"name": name}}
     objective = build_objective(ExperimentConfig.parse(content).objective, 128, np.array([1, 1, 1, 1]))
     x, y = torch.randn(4, 3, 56, 16), torch.arange(4)

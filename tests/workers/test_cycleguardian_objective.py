@@ -1,4 +1,4 @@
-"""CycleGuardian's losses against closed forms (SEEDS rows L6 to L11, M12, M9)."""
+"""CycleGuardian's losses against closed forms (docs/specification.md, L6 to L11, M12, M9)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from feature_store.errors import UserError
-from workers.config import ExperimentConfig, ObjectiveConfig
+from workers.config import ExperimentConfig
+from workers.config.objectives import ObjectiveConfig
 from workers.models.clustering import Clustered, DeepClustering
 from workers.objectives import build_objective
 from workers.objectives.clusters import clustering_loss, clusters_in_use, similarity_loss
@@ -70,7 +71,8 @@ def generator() -> torch.Generator:
 # --- its terms ---
 
 
-def test_L9_divergence_of_fixed_assignments() -> None:
+@pytest.mark.spec("L9")
+def test_divergence_of_fixed_assignments() -> None:
     soft = torch.tensor([[[0.7, 0.3], [0.6, 0.4]], [[0.9, 0.1], [0.2, 0.8]]], dtype=torch.float64)
     total = 0.0
     for sample in soft.tolist():
@@ -83,7 +85,8 @@ def test_L9_divergence_of_fixed_assignments() -> None:
     assert float(clustering_loss(soft, reduction="mean")) == pytest.approx(total / 4, rel=1e-9)
 
 
-def test_L9_the_sum_grows_with_the_batch_and_the_mean_does_not() -> None:
+@pytest.mark.spec("L9")
+def test_the_sum_grows_with_the_batch_and_the_mean_does_not() -> None:
     soft = torch.rand(3, 6, 4, dtype=torch.float64).softmax(dim=2)
     twice = torch.cat([soft, soft])
     assert float(clustering_loss(twice, reduction="sum")) == pytest.approx(
@@ -92,7 +95,8 @@ def test_L9_the_sum_grows_with_the_batch_and_the_mean_does_not() -> None:
     assert float(clustering_loss(twice)) == pytest.approx(float(clustering_loss(soft)))
 
 
-def test_L9_the_target_is_fixed_unless_the_sources_gradient_is_asked_for() -> None:
+@pytest.mark.spec("L9")
+def test_the_target_is_fixed_unless_the_sources_gradient_is_asked_for() -> None:
     def gradient(through: bool) -> Tensor:
         soft = torch.tensor([[[0.7, 0.3], [0.6, 0.4]]], dtype=torch.float64, requires_grad=True)
         clustering_loss(soft, target_gradient=through).backward()
@@ -106,7 +110,8 @@ def test_L9_the_target_is_fixed_unless_the_sources_gradient_is_asked_for() -> No
     assert not torch.allclose(gradient(True), gradient(False))
 
 
-def test_M12_with_the_identity_it_is_the_absolute_cosine_of_all_pairs() -> None:
+@pytest.mark.spec("M12")
+def test_similarity_with_the_identity_is_the_absolute_cosine_of_all_pairs() -> None:
     vectors = torch.randn(3, 4, 5, dtype=torch.float64)
     pairs = itertools.combinations(range(4), 2)
     expected = sum(torch.nn.functional.cosine_similarity(vectors[:, i], vectors[:, j]).abs().mean() for i, j in pairs)
@@ -115,7 +120,8 @@ def test_M12_with_the_identity_it_is_the_absolute_cosine_of_all_pairs() -> None:
     )
 
 
-def test_M12_another_matrix_turns_one_side_of_the_product_and_both_lengths() -> None:
+@pytest.mark.spec("M12")
+def test_another_matrix_turns_one_side_of_the_product_and_both_lengths() -> None:
     vectors, matrix = torch.randn(2, 3, 4, dtype=torch.float64), torch.randn(4, 4, dtype=torch.float64)
     expected = 0.0
     for i, j in itertools.combinations(range(3), 2):
@@ -125,7 +131,8 @@ def test_M12_another_matrix_turns_one_side_of_the_product_and_both_lengths() -> 
     assert float(similarity_loss(vectors, matrix)) == pytest.approx(expected, rel=1e-9)
 
 
-def test_M12_empty_clusters_are_similar_to_none_and_give_no_broken_gradient() -> None:
+@pytest.mark.spec("M12")
+def test_empty_clusters_are_similar_to_none_and_give_no_broken_gradient() -> None:
     vectors = torch.zeros(2, 4, 5, dtype=torch.float64)
     vectors[:, 0] = 1
     vectors.requires_grad_()
@@ -138,7 +145,8 @@ def test_M12_empty_clusters_are_similar_to_none_and_give_no_broken_gradient() ->
 # --- the whole ---
 
 
-def test_L10_groups_are_mixed_as_patches_are_after_the_encoder(model: TinyGroups, batch: tuple[Tensor, Tensor]) -> None:
+@pytest.mark.spec("L10")
+def test_groups_are_mixed_as_patches_are_after_the_encoder(model: TinyGroups, batch: tuple[Tensor, Tensor]) -> None:
     objective()(model, *batch, generator())
     [both] = model.clustered
     clean, mixed = both.chunk(2)
@@ -152,7 +160,8 @@ def test_L10_groups_are_mixed_as_patches_are_after_the_encoder(model: TinyGroups
             torch.testing.assert_close(mixed[sample, group], clean[source, group])
 
 
-def test_L11_the_total_is_the_weighted_sum_and_a_weight_of_zero_drops_its_term(
+@pytest.mark.spec("L11")
+def test_the_total_is_the_weighted_sum_and_a_weight_of_zero_drops_its_term(
     model: TinyGroups, batch: tuple[Tensor, Tensor]
 ) -> None:
     weights = {"p_cluster": 0.7, "p_contra": 0.5, "p_cos_sim": 0.2}
@@ -166,7 +175,8 @@ def test_L11_the_total_is_the_weighted_sum_and_a_weight_of_zero_drops_its_term(
     torch.testing.assert_close(none.total.detach(), none.parts["ce"])
 
 
-def test_L11_each_term_is_its_own_computed_alone(model: TinyGroups, batch: tuple[Tensor, Tensor]) -> None:
+@pytest.mark.spec("L11")
+def test_each_term_is_its_own_computed_alone(model: TinyGroups, batch: tuple[Tensor, Tensor]) -> None:
     x, y = batch
     method = objective(cluster_reduction="sum")
     parts = method(model, x, y, generator()).parts
@@ -185,8 +195,9 @@ def test_L11_each_term_is_its_own_computed_alone(model: TinyGroups, batch: tuple
     torch.testing.assert_close(parts["contrastive"], contrast.detach())
 
 
+@pytest.mark.spec("L7")
 @pytest.mark.parametrize("target", ["grad_block", "grad_flow", "project_block", "project_flow"])
-def test_L7_every_target_type_trains_and_only_the_flowing_ones_reach_the_clean_side(
+def test_every_target_type_trains_and_only_the_flowing_ones_reach_the_clean_side(
     model: TinyGroups, batch: tuple[Tensor, Tensor], target: str
 ) -> None:
     """With nothing but the contrast, and the groups cut off the mixed side, a gradient can only be the clean side's."""
@@ -210,7 +221,8 @@ def test_L7_every_target_type_trains_and_only_the_flowing_ones_reach_the_clean_s
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in method.projector.parameters())
 
 
-def test_M9_the_projector_learns_unless_the_sources_random_one_is_asked_for(
+@pytest.mark.spec("M9")
+def test_the_projector_learns_unless_the_sources_random_one_is_asked_for(
     model: TinyGroups, batch: tuple[Tensor, Tensor]
 ) -> None:
     trained, still = objective(), objective(projector="seed_compat")
@@ -220,15 +232,17 @@ def test_M9_the_projector_learns_unless_the_sources_random_one_is_asked_for(
     assert all(p.grad is None for p in still.projector.parameters())
 
 
-def test_L6_negatives_of_the_same_label_are_left_out(model: TinyGroups, batch: tuple[Tensor, Tensor]) -> None:
+@pytest.mark.spec("L6")
+def test_negatives_of_the_same_label_are_left_out(model: TinyGroups, batch: tuple[Tensor, Tensor]) -> None:
     same_label = (batch[0], torch.zeros(5, dtype=torch.long))
     everyone = objective(negative_pair="all")(model, *same_label, generator()).parts["contrastive"]
     few = objective(negative_pair="diff_label")(model, *same_label, generator()).parts["contrastive"]
     assert float(few) < float(everyone)
 
 
+@pytest.mark.spec("L8")
 @pytest.mark.parametrize("change", [{"tau": 0.5}, {"mix_beta": 0.0}, {"proj_dim": 3}])
-def test_L8_each_setting_of_the_contrast_moves_it(
+def test_each_setting_of_the_contrast_moves_it(
     model: TinyGroups, batch: tuple[Tensor, Tensor], change: dict[str, Any]
 ) -> None:
     plain = objective()(model, *batch, generator()).parts["contrastive"]
@@ -254,7 +268,8 @@ def test_the_reconstruction_trains_the_decoder_and_not_the_states(
 # --- the monitor ---
 
 
-def test_M12_clusters_in_use_count_from_one_to_all() -> None:
+@pytest.mark.spec("M12")
+def test_clusters_in_use_count_from_one_to_all() -> None:
     def soft(counts: list[int]) -> Tensor:
         member = torch.cat([torch.full((n,), k) for k, n in enumerate(counts)])
         return nn.functional.one_hot(member, 4).double()[None]
@@ -265,7 +280,8 @@ def test_M12_clusters_in_use_count_from_one_to_all() -> None:
     assert 1 < float(clusters_in_use(soft([7, 1, 0, 0]))) < 2
 
 
-def test_M12_collapsed_clusters_are_noted(model: TinyGroups, batch: tuple[Tensor, Tensor]) -> None:
+@pytest.mark.spec("M12")
+def test_collapsed_clusters_are_noted(model: TinyGroups, batch: tuple[Tensor, Tensor]) -> None:
     with torch.no_grad():
         model.clustering.centres[1:] += 100
     parts = {name: float(value) for name, value in objective()(model, *batch, generator()).parts.items()}

@@ -1,4 +1,4 @@
-"""CycleGuardian trained, scaled down: from the store to a published result (SEEDS rows D10, E3, O2, T8)."""
+"""CycleGuardian trained, scaled down: from the store to a published result (docs/specification.md, D10, E3, O2, T8)."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from workers.inference import SoundModel, write_model
 from workers.models import build_model
 from workers.training import Trained, train_fold
 
+pytestmark = pytest.mark.slow
+
 FEATURE: dict[str, Any] = {
     "kind": "hybrid", "seconds": 1.0, "bins": 16, "bins_per_octave": 6, "low_hz": 100.0, "hop": 400, "copies": 1,
     "copy_of": "cycle",
@@ -54,7 +56,8 @@ def train(config: ExperimentConfig, data: FoldData, seed: int = 0) -> Trained:
     return train_fold(config, data, seed=seed, on_test_read=lambda **_: None)
 
 
-def test_O2_an_epoch_tells_its_four_losses_its_rate_its_score_and_its_clusters(
+@pytest.mark.spec("O2")
+def test_an_epoch_tells_its_four_losses_its_rate_its_score_and_its_clusters(
     store: FeatureStore, tmp_path: Path
 ) -> None:
     config = config_with()
@@ -74,8 +77,9 @@ def test_a_collapse_is_noted_in_the_epochs_record(store: FeatureStore, tmp_path:
     assert "collapsed" in record["notes"][0]
 
 
+@pytest.mark.spec("M12")
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_M12_standardised_codes_use_more_clusters_than_raw_ones_in_every_epoch(
+def test_standardised_codes_use_more_clusters_than_raw_ones_in_every_epoch(
     reduction: str, store: FeatureStore, tmp_path: Path
 ) -> None:
     used = {}
@@ -95,7 +99,8 @@ def test_equal_seeds_train_equal_networks(store: FeatureStore, tmp_path: Path) -
     assert not np.array_equal(first.protocols["last"].test, other.protocols["last"].test)
 
 
-def test_T8_the_shadow_is_timms_ema_of_decay_one_tenth() -> None:
+@pytest.mark.spec("T8")
+def test_the_shadow_is_timms_ema_of_decay_one_tenth() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
     reference, ours = ModelEmaV3(network, decay=0.1), Ema(network, 0.1)
@@ -110,7 +115,8 @@ def test_T8_the_shadow_is_timms_ema_of_decay_one_tenth() -> None:
             torch.testing.assert_close(value, reference.module.state_dict()[name], msg=name)
 
 
-def test_T8_the_weights_that_are_kept_are_those_that_were_evaluated(store: FeatureStore, tmp_path: Path) -> None:
+@pytest.mark.spec("T8")
+def test_the_weights_that_are_kept_are_those_that_were_evaluated(store: FeatureStore, tmp_path: Path) -> None:
     """The source evaluates its EMA and saves the raw weights. A strong average makes the two differ."""
     config = config_with(training={"average": {"name": "ema", "beta": 0.9}})
     data = load(store, config, tmp_path)
@@ -125,7 +131,8 @@ def test_T8_the_weights_that_are_kept_are_those_that_were_evaluated(store: Featu
     assert not np.allclose(raw.protocols["last"].test, trained.protocols["last"].test, atol=1e-3)
 
 
-def test_E3_two_classes_are_trained_and_evaluated_alike(store: FeatureStore, tmp_path: Path) -> None:
+@pytest.mark.spec("E3")
+def test_two_classes_are_trained_and_evaluated_alike(store: FeatureStore, tmp_path: Path) -> None:
     """The source's two-class script stops at its first evaluation, whose labels still count to four."""
     config = config_with(task="lungsound2", training={"epochs": 1})
     data = load(store, config, tmp_path)
@@ -133,7 +140,8 @@ def test_E3_two_classes_are_trained_and_evaluated_alike(store: FeatureStore, tmp
     assert set(data.labels[data.test]) == {0, 1}
 
 
-def test_D10_a_result_of_the_leaking_split_carries_its_switch(store: FeatureStore, tmp_path: Path) -> None:
+@pytest.mark.spec("D10")
+def test_a_result_of_the_leaking_split_carries_its_switch(store: FeatureStore, tmp_path: Path) -> None:
     site = Site(store.uri, str(tmp_path / "results"), str(tmp_path / "cache"), str(tmp_path / "weights"))
     torch.set_num_threads(1)
     config = config_with(training={"epochs": 1})

@@ -63,6 +63,7 @@ def test_rows_in_another_order_are_put_in_order(store: ResultStore) -> None:
     assert [m.weight for m in made[0].members] == [m.weight for m in made[1].members]
 
 
+@pytest.mark.slow
 def test_weights_come_from_held_out_patients_and_not_from_the_test_side(tmp_path: Path) -> None:
     """A test side as bad as can be changes no weight; other predictions of the held-out patients do."""
     found = []
@@ -258,6 +259,7 @@ def test_held_out_labels_that_differ_make_another_panel(store: ResultStore) -> N
 # --- the store ---
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_stored_once_under_a_name_of_its_members_and_method(store: ResultStore, tmp_path: Path) -> None:
     names = [publish(store, config, compat=["augment.gate"] if config == "b" else []) for config in "ab"]
     made = build_ensemble(store, names, method="score")

@@ -1,4 +1,7 @@
-"""Weights of ensembles against hand computations, scipy, numpy and a second implementation (SEEDS rows N1, N2)."""
+"""Weights of ensembles against hand computations, scipy, numpy and a second implementation.
+
+Specified in docs/specification.md, N1, N2.
+"""
 
 from __future__ import annotations
 
@@ -25,25 +28,29 @@ def drawn(members: int, cycles: int, classes: int, seed: int) -> tuple[np.ndarra
     return scipy_softmax(logits, axis=-1), labels
 
 
-def test_N1_the_mean_of_five_is_their_sum_by_argmax() -> None:
+@pytest.mark.spec("N1")
+def test_the_mean_of_five_is_their_sum_by_argmax() -> None:
     probabilities, _ = drawn(5, 1000, 5, 0)
     logits = combine(probabilities, mean_weights(5))
     assert np.array_equal(logits.argmax(axis=1), probabilities.sum(axis=0).argmax(axis=1))
     assert np.allclose(scipy_softmax(logits.astype(np.float64), axis=1), probabilities.mean(axis=0), atol=1e-6)
 
 
-def test_N2_softmax_of_the_published_accuracies_gives_the_published_weights() -> None:
+@pytest.mark.spec("N2")
+def test_softmax_of_the_published_accuracies_gives_the_published_weights() -> None:
     weights = softmax_weights(np.array([0.778, 0.792]))
     assert weights.round(4).tolist() == [0.4965, 0.5035]
     assert np.allclose(weights, scipy_softmax([0.778, 0.792]))
 
 
-def test_N2_score_weights_are_shares_of_the_sum() -> None:
+@pytest.mark.spec("N2")
+def test_score_weights_are_shares_of_the_sum() -> None:
     assert score_weights(np.array([0.6, 0.3, 0.3])).tolist() == pytest.approx([0.5, 0.25, 0.25])
     assert score_weights(np.zeros(4)).tolist() == [0.25] * 4
 
 
-def test_N2_two_classes_combine_to_the_weighted_mean_of_sigmoids() -> None:
+@pytest.mark.spec("N2")
+def test_two_classes_combine_to_the_weighted_mean_of_sigmoids() -> None:
     generator = np.random.default_rng(2)
     one_logit, weights = generator.normal(scale=3, size=(2, 50)), np.array([0.4965, 0.5035])
     two = scipy_softmax(np.stack([np.zeros_like(one_logit), one_logit], axis=-1), axis=-1)
@@ -104,6 +111,7 @@ def greedy_by_the_book(probabilities: np.ndarray, labels: np.ndarray, rounds: in
     return Counter(best[1])
 
 
+@pytest.mark.slow
 @hypothesis_settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10**6), members=st.integers(2, 6), rounds=st.integers(1, 12))
 def test_greedy_selection_is_that_of_the_book_and_never_below_the_best_member(

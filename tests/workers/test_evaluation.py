@@ -1,4 +1,4 @@
-"""Metrics against hand cases and scikit-learn (SEEDS rows E1 to E5)."""
+"""Metrics against hand cases and scikit-learn (docs/specification.md, E1 to E5)."""
 
 from __future__ import annotations
 
@@ -16,34 +16,40 @@ def logits_of(predicted: list[int], classes: int = 4) -> np.ndarray:
     return np.eye(classes)[predicted] * 5.0
 
 
-def test_E1_by_hand() -> None:
+@pytest.mark.spec("E1")
+def test_scores_by_hand() -> None:
     labels = np.array([0, 0, 0, 0, 1, 1, 2, 3])
     found = evaluate(logits_of([0, 0, 0, 1, 1, 2, 0, 3]), labels)
     assert found.icbhi4.model_dump() == {"specificity": 75.0, "sensitivity": 50.0, "score": 62.5}
     assert found.confusion == [[3, 1, 0, 0], [0, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1]]
 
 
-def test_E2_two_class_view_of_four_class_predictions() -> None:
+@pytest.mark.spec("E2")
+def test_two_class_view_of_four_class_predictions() -> None:
     labels = np.array([0, 0, 0, 0, 1, 1, 2, 3])
     found = evaluate(logits_of([0, 0, 0, 1, 1, 2, 0, 3]), labels)
     assert found.icbhi2.specificity == found.icbhi4.specificity
     assert found.icbhi2.sensitivity == 75.0 and found.icbhi2.score == 75.0
 
 
-def test_E3_two_class_models_use_the_same_formulas() -> None:
+@pytest.mark.spec("E3")
+def test_two_class_models_use_the_same_formulas() -> None:
     found = evaluate(logits_of([0, 1, 1, 0], 2), np.array([0, 0, 1, 1]))
     assert found.icbhi4 == found.icbhi2 and found.icbhi4.score == 50.0
 
 
-def test_E1_always_normal_scores_fifty_on_the_official_counts() -> None:
+@pytest.mark.spec("E1")
+def test_always_normal_scores_fifty_on_the_official_counts() -> None:
     labels = np.repeat([0, 1, 2, 3], [1579, 649, 385, 143])
     found = evaluate(logits_of([0] * len(labels)), labels)
     assert (found.icbhi4.specificity, found.icbhi4.sensitivity, found.icbhi4.score) == (100.0, 0.0, 50.0)
 
 
+@pytest.mark.slow
+@pytest.mark.spec("E4", "E5")
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), classes=st.integers(2, 5), n=st.integers(10, 200), ties=st.booleans())
-def test_E4_E5_against_scikit_learn(seed: int, classes: int, n: int, ties: bool) -> None:
+def test_metrics_against_scikit_learn(seed: int, classes: int, n: int, ties: bool) -> None:
     rng = np.random.default_rng(seed)
     labels = np.concatenate([np.arange(classes), rng.integers(0, classes, n)])
     logits = rng.normal(size=(len(labels), classes))

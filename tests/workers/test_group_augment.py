@@ -13,9 +13,10 @@ from feature_store.features import HybridSpec
 from workers.augment import build_augment
 from workers.augment.roll import Roll
 from workers.augment.spec_augment import POLICIES, SpecAugment
-from workers.config import AugmentConfig
+from workers.config.training import AugmentConfig
 
-PUBLISHED = {"group_sr22k": (10, 2, 5, 10), "icbhi_group_cl": (22, 2, 20, 2)}  # SEEDS 3.2: F, mF, T, mT
+# docs/specification.md, 3.2: F, mF, T, mT
+PUBLISHED = {"group_sr22k": (10, 2, 5, 10), "icbhi_group_cl": (22, 2, 20, 2)}
 SHAPE = (3, 688, 84)
 
 
@@ -27,8 +28,9 @@ def batch(samples: int = 64) -> Tensor:
     return torch.randn(samples, *SHAPE, generator=generator(9))
 
 
+@pytest.mark.spec("A1")
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_A1_group_policies_at_the_published_size(name: str) -> None:
+def test_group_policies_at_the_published_size(name: str) -> None:
     policy = POLICIES[name].scaled(688, 84)
     has = (policy.frequency_width, policy.frequency_masks, policy.time_width, policy.time_masks)
     assert has == PUBLISHED[name]
@@ -37,8 +39,10 @@ def test_A1_group_policies_at_the_published_size(name: str) -> None:
     assert (half.frequency_width, half.time_width) == (has[0] / 2, has[2] / 2)
 
 
+@pytest.mark.slow
+@pytest.mark.spec("A1")
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_A1_maps_of_half_of_the_samples_are_masked_each_by_itself(name: str) -> None:
+def test_maps_of_half_of_the_samples_are_masked_each_by_itself(name: str) -> None:
     x = batch(256)
     masked = build_augment(AugmentConfig(policy=name), SHAPE)(x, generator())
     changed = (masked != x).numpy()
@@ -54,7 +58,8 @@ def test_A1_maps_of_half_of_the_samples_are_masked_each_by_itself(name: str) -> 
     assert torch.equal(x, batch(256)), "the batch is not written to"
 
 
-def test_A1_masks_are_filled_with_the_mean_of_their_own_map() -> None:
+@pytest.mark.spec("A1")
+def test_masks_are_filled_with_the_mean_of_their_own_map() -> None:
     x = batch(16) + torch.tensor([0.0, 100.0, -100.0])[None, :, None, None]
     masked = SpecAugment(POLICIES["group_sr22k"])(x, generator(1))
     for index, level in enumerate((0.0, 100.0, -100.0)):
@@ -62,7 +67,8 @@ def test_A1_masks_are_filled_with_the_mean_of_their_own_map() -> None:
         assert len(new) and float((new - level).abs().max()) < 0.1
 
 
-def test_A1_one_map_is_masked_as_before() -> None:
+@pytest.mark.spec("A1")
+def test_one_map_is_masked_as_before() -> None:
     """Maps with masks of their own draw, for one map, what they always drew."""
     x = batch(8)[:, :1]
     own = POLICIES["group_sr22k"]
@@ -73,7 +79,9 @@ def test_A1_one_map_is_masked_as_before() -> None:
 # --- rolling ---
 
 
-def test_A9_rolling_keeps_every_frame_and_moves_all_maps_alike() -> None:
+@pytest.mark.slow
+@pytest.mark.spec("A9")
+def test_rolling_keeps_every_frame_and_moves_all_maps_alike() -> None:
     x = batch(64)
     rolled = Roll(1.0)(x, generator())
     assert torch.equal(x, batch(64))
@@ -85,7 +93,8 @@ def test_A9_rolling_keeps_every_frame_and_moves_all_maps_alike() -> None:
     assert len(shifts) > 50 and max(shifts) > 500, "uniformly"
 
 
-def test_A9_only_the_wanted_share_is_rolled() -> None:
+@pytest.mark.spec("A9")
+def test_only_the_wanted_share_is_rolled() -> None:
     x = torch.arange(10.0).view(1, 1, 10, 1).expand(4000, 1, 10, 1)
     rolled = Roll(0.5)(x, generator())
     moved = (rolled != x).flatten(1).any(dim=1).float().mean()
@@ -93,7 +102,8 @@ def test_A9_only_the_wanted_share_is_rolled() -> None:
     assert torch.equal(Roll(0.0)(x, generator()), x)
 
 
-def test_A9_rolling_frames_is_rolling_the_sound_before_its_transform() -> None:
+@pytest.mark.spec("A9")
+def test_rolling_frames_is_rolling_the_sound_before_its_transform() -> None:
     """By a whole number of hops, but for frames whose windows cross the seam or an end of the waveform."""
     spec = HybridSpec(seconds=2.56, low_hz=200.0, bins=24, sample_rate=20000, hop=256)
     sound = np.random.default_rng(0).standard_normal(spec.samples).astype(np.float32)

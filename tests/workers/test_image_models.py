@@ -10,8 +10,9 @@ import torchvision
 from pydantic import TypeAdapter
 from torch import nn
 
-from workers.config import ModelConfig
-from workers.models import SoundClassifier, build_model
+from workers.config.models import ModelConfig
+from workers.models import build_model
+from workers.models.classifier import SoundClassifier
 
 LAYERS = (nn.Conv2d, nn.BatchNorm2d)
 SIZES = {
@@ -31,8 +32,10 @@ def make(name: str, shape: tuple[int, int] = (798, 128)) -> SoundClassifier:
     return build_model(config, shape, 4)
 
 
+@pytest.mark.slow
+@pytest.mark.spec("M7", "M8")
 @pytest.mark.parametrize("name", SIZES)
-def test_M7_M8_trunks_have_the_published_size_and_width(name: str) -> None:
+def test_trunks_have_the_published_size_and_width(name: str) -> None:
     expected, width = SIZES[name]
     with torch.device("meta"):
         model = make(name)
@@ -42,8 +45,10 @@ def test_M7_M8_trunks_have_the_published_size_and_width(name: str) -> None:
         assert model(torch.zeros(2, 1, 798, 128)).shape == (2, 4)
 
 
+@pytest.mark.slow
+@pytest.mark.spec("M7", "M8")
 @pytest.mark.parametrize("name", [name for name in SIZES if name != "resnet10"])
-def test_M7_M8_names_are_torchvision_s_without_the_classifier(name: str) -> None:
+def test_names_are_torchvision_s_without_the_classifier(name: str) -> None:
     with torch.device("meta"):
         own = {key: value.shape for key, value in make(name).backbone.state_dict().items()}
         colour = {key: value.shape for key, value in getattr(torchvision.models, name)().state_dict().items()}
@@ -52,7 +57,9 @@ def test_M7_M8_names_are_torchvision_s_without_the_classifier(name: str) -> None
     assert [key for key, shape in own.items() if shape != published[key]] == [next(iter(own))]  # the stem
 
 
-def test_M17_respirenet_s_trunk_has_its_layers_and_a_device_s_fine_tuning_trains_them_all() -> None:
+@pytest.mark.slow
+@pytest.mark.spec("M17")
+def test_respirenet_s_trunk_has_its_layers_and_a_device_s_fine_tuning_trains_them_all() -> None:
     """Blocks as in He et al. 2016, table 1. RespireNet's second stage freezes nothing: its call is commented out."""
     with torch.device("meta"):
         published = torchvision.models.resnet34()
@@ -69,10 +76,11 @@ def test_M17_respirenet_s_trunk_has_its_layers_and_a_device_s_fine_tuning_trains
     assert still == []
 
 
+@pytest.mark.spec("M7", "M8")
 @pytest.mark.parametrize(
     ("name", "stem"), [("resnet18", (64, 1, 7, 7)), ("efficientnet_b1", (32, 1, 3, 3))], ids=["resnet", "efficientnet"]
 )
-def test_M7_M8_the_stem_has_one_channel_and_halves_both_axes(name: str, stem: tuple[int, ...]) -> None:
+def test_the_stem_has_one_channel_and_halves_both_axes(name: str, stem: tuple[int, ...]) -> None:
     with torch.device("meta"):
         model = make(name)
         first = next(module for module in model.backbone.modules() if isinstance(module, nn.Conv2d))
@@ -80,14 +88,16 @@ def test_M7_M8_the_stem_has_one_channel_and_halves_both_axes(name: str, stem: tu
         assert first(torch.zeros(1, 1, 798, 128)).shape[2:] == (399, 64)
 
 
-def test_M7_a_resnet10_has_one_block_a_stage() -> None:
+@pytest.mark.spec("M7")
+def test_a_resnet10_has_one_block_a_stage() -> None:
     with torch.device("meta"):
         backbone = make("resnet10").backbone
     assert [len(list(backbone.get_submodule(f"layer{n}").children())) for n in range(1, 5)] == [1, 1, 1, 1]
 
 
+@pytest.mark.spec("M7", "M8")
 @pytest.mark.parametrize("name", ["resnet10", "efficientnet_b0"])
-def test_M7_M8_a_step_of_training_moves_every_parameter(name: str) -> None:
+def test_a_step_of_training_moves_every_parameter(name: str) -> None:
     torch.manual_seed(0)
     model = make(name, (64, 48)).train()
     before = {key: parameter.clone() for key, parameter in model.named_parameters()}

@@ -181,7 +181,7 @@ def test_with_a_hop_windows_overlap_and_the_last_ends_with_the_recording(
 @pytest.mark.parametrize(
     ("window", "hop", "said"),
     [
-        (2.5, None, "a window of 2.5 s does not fit the model .it hears 2 s at once"),
+        (2.5, None, "a window of 2.5 s does not fit the model .it takes 2 s at once"),
         (0.0, None, "a window of 0 s"),
         (float("nan"), None, "a window of nan s"),
         (1.0, 1.5, "a hop of 1.5 s does not fit windows of 1 s"),
@@ -329,6 +329,7 @@ def test_no_feature_makes_nan_of_silence(feature: str) -> None:
     assert np.isfinite(spec.compute(cycles)).all() and (scalars is None or np.isfinite(scalars).all())
 
 
+@pytest.mark.slow
 def test_ten_minutes_are_cut_into_windows_a_batch_at_a_time(
     packed: tuple[Path, ExperimentConfig, torch.nn.Module],
 ) -> None:
@@ -344,8 +345,9 @@ def test_ten_minutes_are_cut_into_windows_a_batch_at_a_time(
     assert np.stack(found) == pytest.approx(np.stack([one.probabilities for one in first.cycles]), abs=1e-6)
 
 
+@pytest.mark.spec("E6")
 @pytest.mark.parametrize("told", [False, True], ids=["whole", "told where its padding begins"])
-def test_E6_all_pieces_of_a_long_cycle_are_heard_and_put_together(
+def test_all_pieces_of_a_long_cycle_are_heard_and_put_together(
     told: bool, packed: tuple[Path, ExperimentConfig, torch.nn.Module], recording: Path, tmp_path: Path
 ) -> None:
     """4.6 s by a feature of 2 s: pieces from 0, 1 and 2 s, and the last 1.6 s filled up as the feature does it."""
@@ -368,7 +370,8 @@ def test_E6_all_pieces_of_a_long_cycle_are_heard_and_put_together(
         assert found[1].probabilities == pytest.approx(alone[4].probabilities, abs=1e-6) and found[1].note == ""
 
 
-def test_E6_without_cycles_there_are_windows_and_no_pieces(
+@pytest.mark.spec("E6")
+def test_without_cycles_there_are_windows_and_no_pieces(
     packed: tuple[Path, ExperimentConfig, torch.nn.Module], recording: Path
 ) -> None:
     model = SoundModel(packed[0])
@@ -376,7 +379,8 @@ def test_E6_without_cycles_there_are_windows_and_no_pieces(
     assert [cycle.probabilities.tolist() for cycle in one.cycles] == [c.probabilities.tolist() for c in vote.cycles]
 
 
-def test_E6_the_pieces_of_a_minute_are_in_memory_a_batch_at_a_time(
+@pytest.mark.spec("E6")
+def test_the_pieces_of_a_minute_are_in_memory_a_batch_at_a_time(
     packed: tuple[Path, ExperimentConfig, torch.nn.Module],
 ) -> None:
     model, sizes = SoundModel(packed[0]), []

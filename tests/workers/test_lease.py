@@ -42,6 +42,7 @@ def test_a_living_driver_is_left_alone(storage: LocalStorage) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_a_dead_driver_is_replaced_after_it_was_watched(storage: LocalStorage) -> None:
     dead, told = leave(storage), []
     begun = time.monotonic()
@@ -63,6 +64,7 @@ def test_what_this_driver_itself_left_is_not_waited_for(storage: LocalStorage) -
         assert held.generation == 4
 
 
+@pytest.mark.slow
 def test_of_many_drivers_at_once_exactly_one_takes_over(storage: LocalStorage) -> None:
     leave(storage)
     taken, refused, done = [], [], threading.Event()
@@ -117,6 +119,7 @@ def test_a_slow_driver_does_not_revive_a_generation_that_is_over(storage: LocalS
     assert storage.list("leases/s") == [module._key("s", 6)]
 
 
+@pytest.mark.slow
 def test_a_study_is_refused_to_a_driver_with_another_home(tmp_path: Path) -> None:
     here = Settings.load(tmp_path / "here")
     there = replace(Settings.load(tmp_path / "there"), results=here.results, optuna=here.optuna)

@@ -60,6 +60,7 @@ def test_it_computes_what_torchvision_s_mobilenet_computes() -> None:
     assert expected.std() > 0.01
 
 
+@pytest.mark.slow
 def test_published_weights_rank_the_sounds_of_a_stethoscope_first(shared_data: Path) -> None:
     """Median ranks of AudioSet's heart sounds (64), heart murmur (65) and breathing (41) among its 527 classes.
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from feature_store.errors import UserError
 from workers.batch_norm import BatchNorm2d
-from workers.config import ModelConfig
-from workers.models import SoundClassifier, build_model
+from workers.config.models import ModelConfig
+from workers.models import build_model
+from workers.models.classifier import SoundClassifier
 
 PUBLISHED = (798, 128)  # frames and bins of Patch-Mix
 TINY_AST = {"name": "ast", "size": "tiny", "depth": 2}
@@ -57,8 +58,9 @@ def count(module: nn.Module) -> int:
 # --- what the sources say ---
 
 
+@pytest.mark.spec("M6")
 @pytest.mark.parametrize(("name", "expected"), [("cnn6", 4_304_320), ("cnn10", 4_686_144), ("cnn14", 75_477_312)])
-def test_M6_panns_trunks_have_the_published_size(name: str, expected: int) -> None:
+def test_panns_trunks_have_the_published_size(name: str, expected: int) -> None:
     with torch.device("meta"):
         assert count(make({"name": name}, PUBLISHED).backbone) == expected
 
@@ -75,17 +77,20 @@ def shapes_on_the_way(name: str, blocks: int, shape: tuple[int, int]) -> list[tu
     return [*seen, tuple(features.shape[1:])]
 
 
-def test_M6_cnn6_shapes_on_the_way() -> None:
+@pytest.mark.spec("M6")
+def test_cnn6_shapes_on_the_way() -> None:
     seen = shapes_on_the_way("cnn6", 4, PUBLISHED)
     assert seen == [(64, 399, 64), (128, 199, 32), (256, 99, 16), (512, 49, 8), (512,)]
 
 
-def test_M6_the_last_block_of_cnn14_does_not_pool() -> None:
+@pytest.mark.spec("M6")
+def test_the_last_block_of_cnn14_does_not_pool() -> None:
     seen = shapes_on_the_way("cnn14", 6, (1000, 64))
     assert seen[2:] == [(256, 125, 8), (512, 62, 4), (1024, 31, 2), (2048, 31, 2), (2048,)]
 
 
-def test_M6_cnn14_has_panns_names() -> None:
+@pytest.mark.spec("M6")
+def test_cnn14_has_panns_names() -> None:
     with torch.device("meta"):
         state = make({"name": "cnn14"}, PUBLISHED).backbone.state_dict()
     inputs = [1, 64, 128, 256, 512, 1024, 2048]
@@ -99,7 +104,9 @@ def test_M6_cnn14_has_panns_names() -> None:
     assert {name.rpartition(".")[0] for name in state if ".bn" in name} == norms
 
 
-def test_M6_cnn14_hears_the_smallest_feature_and_refuses_a_smaller() -> None:
+@pytest.mark.slow
+@pytest.mark.spec("M6")
+def test_cnn14_hears_the_smallest_feature_and_refuses_a_smaller() -> None:
     with torch.inference_mode():
         assert make({"name": "cnn14"}, (32, 40))(torch.randn(1, 1, 32, 40)).isfinite().all()
     with pytest.raises(UserError, match="at least 32 frames and 32 bins"):
@@ -114,6 +121,7 @@ def test_crnn_convolutions_leave_seven_steps_of_two_bins() -> None:
 # --- every model ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", SMALL, ids=IDS)
 @pytest.mark.parametrize("shape", [(61, 37), (48, 64), (33, 101)])
 def test_one_row_a_cycle_whatever_the_size(config: dict[str, Any], shape: tuple[int, int]) -> None:
@@ -128,6 +136,7 @@ def test_one_row_a_cycle_whatever_the_size(config: dict[str, Any], shape: tuple[
     assert not torch.allclose(logits[0], logits[2], rtol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", SMALL, ids=IDS)
 def test_gradients_reach_every_parameter(config: dict[str, Any]) -> None:
     x = torch.randn(4, 1, 160, 37)  # long enough for the LSTM to take a second step
@@ -137,6 +146,7 @@ def test_gradients_reach_every_parameter(config: dict[str, Any]) -> None:
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", SMALL, ids=IDS)
 def test_the_seed_makes_the_weights(config: dict[str, Any]) -> None:
     parsed: Any = TypeAdapter(ModelConfig).validate_python(config)
@@ -150,6 +160,7 @@ def test_the_seed_makes_the_weights(config: dict[str, Any]) -> None:
         assert any(not torch.equal(value, other[name]) for name, value in one.items() if name.startswith(part))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", SMALL, ids=IDS)
 def test_time_and_frequency_are_told_apart(config: dict[str, Any]) -> None:
     """A square feature and its transpose are different sounds."""
@@ -169,6 +180,7 @@ def test_too_small_a_feature_is_refused_by_its_size(config: dict[str, Any], shap
         make(config, shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "side"), [("cnn6", 16), ("cnn10", 16), ("crnn", 7)])
 def test_the_smallest_feature_passes_through(name: str, side: int) -> None:
     for shape in ((side, side), (side, 40), (40, side)):
@@ -193,6 +205,7 @@ def test_pools_of_the_crnn_shrink_only_where_they_would_leave_nothing(
     assert [layer.kernel_size for layer in layers if isinstance(layer, nn.MaxPool2d)] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "shape"),
     [
@@ -269,6 +282,7 @@ def test_whitening_makes_the_crnn_blind_to_loudness() -> None:
         torch.testing.assert_close(model.features(x), model.features(5 * x - 3), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_dropout_is_only_in_training() -> None:
     for config in ({"name": "cnn6", "dropout": 0.5}, {"name": "crnn"}, {"name": "mn"}, {"name": "efficientnet_b0"}):
         x = torch.randn(2, 1, 61, 37)

@@ -1,4 +1,4 @@
-"""Patch-Mix and its contrastive loss against closed forms (SEEDS rows L1 to L8, A16)."""
+"""Patch-Mix and its contrastive loss against closed forms (docs/specification.md, L1 to L8, A16)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from feature_store.errors import UserError
-from workers.config import ObjectiveConfig
+from workers.config.objectives import ObjectiveConfig
 from workers.objectives import build_objective
 from workers.objectives.base import class_weights
 from workers.objectives.contrastive import Projector, contrast_target, contrastive_loss
@@ -26,8 +26,6 @@ OFFICIAL = np.array([2063, 1215, 501, 363])
 
 class TinyTokens(nn.Module):
     """A token model small enough to follow by hand: tokens are 2x2 patches, the encoding is their mean."""
-
-    mixes_tokens = True
 
     def __init__(self, frames: int = 6, bins: int = 4, dim: int = 5, classes: int = 4) -> None:
         super().__init__()
@@ -75,7 +73,8 @@ def generator(seed: int = 3) -> torch.Generator:
 # --- cross entropy ---
 
 
-def test_A16_class_weights() -> None:
+@pytest.mark.spec("A16")
+def test_class_weights_are_those_of_the_official_training_side() -> None:
     weights = class_weights(OFFICIAL, "inverse")
     assert weights is not None
     assert weights.tolist() == pytest.approx([0.08001, 0.13585, 0.32945, 0.45470], abs=1e-5)
@@ -87,8 +86,9 @@ def test_A16_class_weights() -> None:
         class_weights(np.zeros(4), "inverse")
 
 
+@pytest.mark.spec("L1")
 @pytest.mark.parametrize("rule", ["none", "inverse"])
-def test_L1_weighted_cross_entropy(rule: str, model: TinyTokens, batch: tuple[Tensor, Tensor]) -> None:
+def test_weighted_cross_entropy(rule: str, model: TinyTokens, batch: tuple[Tensor, Tensor]) -> None:
     x, y = batch
     loss = objective(name="ce", class_weights=rule)(model, x, y, generator())
     logs = model(x).detach().log_softmax(dim=1)
@@ -100,12 +100,14 @@ def test_L1_weighted_cross_entropy(rule: str, model: TinyTokens, batch: tuple[Te
 # --- mixing ---
 
 
+@pytest.mark.slow
+@pytest.mark.spec("L2", "L3")
 @settings(max_examples=60, deadline=None)
 @given(
     batch=st.integers(1, 7), grid=st.tuples(st.integers(1, 5), st.integers(1, 9)), seed=st.integers(0, 999),
     beta=st.floats(0.05, 5), domain=st.sampled_from(["patch", "time"]),
 )  # fmt: skip
-def test_L2_L3_every_token_comes_from_where_it_is_said_to(
+def test_every_token_comes_from_where_it_is_said_to(
     batch: int, grid: tuple[int, int], seed: int, beta: float, domain: Any
 ) -> None:
     count = grid[0] * grid[1]
@@ -124,7 +126,8 @@ def test_L2_L3_every_token_comes_from_where_it_is_said_to(
         assert replaced == {f * grid[1] + t for f in range(grid[0]) for t in columns}
 
 
-def test_L2_as_many_tokens_are_replaced_as_lambda_says() -> None:
+@pytest.mark.spec("L2")
+def test_as_many_tokens_are_replaced_as_lambda_says() -> None:
     for seed in range(50):
         lam = draw_lambda(0.7, generator(seed))
         draw = draw_mix(4, (12, 79), 0.7, "patch", generator(seed))
@@ -133,6 +136,7 @@ def test_L2_as_many_tokens_are_replaced_as_lambda_says() -> None:
         assert int(columns.any(dim=0).sum()) == int(columns.all(dim=0).sum()) == int(79 * (1 - lam))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beta", [0.1, 1.0, 3.0])
 def test_lambda_follows_the_beta_law(beta: float) -> None:
     shared = generator(0)
@@ -146,7 +150,8 @@ def test_without_mixing_nothing_is_replaced() -> None:
     assert len(mix.positions) == 0 and float(mix.lam) == 1.0
 
 
-def test_L4_mixed_cross_entropy_is_two_cross_entropies(model: TinyTokens, batch: tuple[Tensor, Tensor]) -> None:
+@pytest.mark.spec("L4")
+def test_mixed_cross_entropy_is_two_cross_entropies(model: TinyTokens, batch: tuple[Tensor, Tensor]) -> None:
     x, y = batch
     loss = objective(name="patchmix", mix_beta=1.0)(model, x, y, generator())
     mix = mix_tokens(model.tokens(x), model.grid, 1.0, "patch", generator())
@@ -167,7 +172,7 @@ def test_models_without_tokens_are_refused(batch: tuple[Tensor, Tensor]) -> None
 
 
 def by_hand(h: Tensor, z: Tensor, index: list[int], lam: float, tau: float, allowed: list[set[int]]) -> float:
-    """The formula of SEEDS 2.7, one number at a time."""
+    """The formula of docs/specification.md, 2.6, one number at a time."""
     total = 0.0
     for i, partner in enumerate(index):
         s = [float(h[i] @ z[j]) / (float(h[i].norm()) * float(z[j].norm())) / tau for j in range(len(index))]
@@ -176,16 +181,18 @@ def by_hand(h: Tensor, z: Tensor, index: list[int], lam: float, tau: float, allo
     return total / len(index)
 
 
+@pytest.mark.spec("L5")
 @pytest.mark.parametrize("index", [[1, 2, 3, 0], [0, 2, 1, 3], [0, 1, 2, 3]], ids=["cycle", "fixed points", "identity"])
 @pytest.mark.parametrize("lam", [0.0, 0.3, 1.0])
-def test_L5_contrastive_loss_is_the_closed_form(index: list[int], lam: float) -> None:
+def test_contrastive_loss_is_the_closed_form(index: list[int], lam: float) -> None:
     rng = generator(4)
     h, z = (torch.randn(4, 7, generator=rng, dtype=torch.float64) for _ in range(2))
     loss = contrastive_loss(h, z, torch.tensor(index), lam, tau=0.06)
     assert float(loss) == pytest.approx(by_hand(h, z, index, lam, 0.06, [set(range(4))] * 4), abs=1e-6)
 
 
-def test_L6_negatives_of_another_label_only() -> None:
+@pytest.mark.spec("L6")
+def test_negatives_of_another_label_only() -> None:
     rng = generator(5)
     h, z = (torch.randn(4, 7, generator=rng, dtype=torch.float64) for _ in range(2))
     y, index = torch.tensor([0, 0, 1, 0]), [1, 0, 3, 2]
@@ -195,7 +202,8 @@ def test_L6_negatives_of_another_label_only() -> None:
     assert float(loss) < float(contrastive_loss(h, z, torch.tensor(index), 0.4, tau=0.1))
 
 
-def test_L5_a_batch_of_one_has_nothing_to_tell_apart(model: TinyTokens, batch: tuple[Tensor, Tensor]) -> None:
+@pytest.mark.spec("L5")
+def test_a_batch_of_one_has_nothing_to_tell_apart(model: TinyTokens, batch: tuple[Tensor, Tensor]) -> None:
     x, y = batch
     loss = objective(name="patchmix_cl")(model, x[:1], y[:1], generator())
     assert float(loss.parts["contrastive"]) == pytest.approx(0.0, abs=1e-9)
@@ -208,7 +216,8 @@ def test_the_loss_is_finite_at_any_temperature(tau: float) -> None:
     assert torch.isfinite(contrastive_loss(-z, z, torch.tensor([1, 2, 0]), 0.5, tau=tau))
 
 
-def test_L5_the_whole_objective(model: TinyTokens, batch: tuple[Tensor, Tensor]) -> None:
+@pytest.mark.spec("L5")
+def test_patchmix_cl_is_the_sum_of_its_terms(model: TinyTokens, batch: tuple[Tensor, Tensor]) -> None:
     x, y = batch
     method = objective(name="patchmix_cl", alpha=0.7, tau=0.2)
     method.eval()  # the projector by its running statistics: the same function of one sample at a time
@@ -223,6 +232,7 @@ def test_L5_the_whole_objective(model: TinyTokens, batch: tuple[Tensor, Tensor])
     assert torch.allclose(loss.logits, model(x))
 
 
+@pytest.mark.spec("L7")
 @pytest.mark.parametrize(
     ("target", "flows", "projects"),
     [
@@ -232,7 +242,7 @@ def test_L5_the_whole_objective(model: TinyTokens, batch: tuple[Tensor, Tensor])
         ("project_flow", True, True),
     ],
 )
-def test_L7_gradient_into_the_clean_side(target: str, flows: bool, projects: bool) -> None:
+def test_gradient_into_the_clean_side(target: str, flows: bool, projects: bool) -> None:
     method = objective(name="patchmix_cl", target_type=target)
     clean = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
     side = contrast_target(method.projector, clean, method.config.target_type)  # type: ignore[arg-type, union-attr]
@@ -243,7 +253,8 @@ def test_L7_gradient_into_the_clean_side(target: str, flows: bool, projects: boo
         assert clean.grad is not None and bool(clean.grad.abs().sum() > 0)
 
 
-def test_L8_each_hyper_parameter_moves_the_loss(model: TinyTokens, batch: tuple[Tensor, Tensor]) -> None:
+@pytest.mark.spec("L8")
+def test_each_hyper_parameter_moves_the_loss(model: TinyTokens, batch: tuple[Tensor, Tensor]) -> None:
     x, y = batch
 
     def total(**changes: Any) -> float:
@@ -256,7 +267,8 @@ def test_L8_each_hyper_parameter_moves_the_loss(model: TinyTokens, batch: tuple[
     assert total(mix_beta=0.3) != total(mix_beta=1.0)
 
 
-def test_M9_projector() -> None:
+@pytest.mark.spec("M9")
+def test_projector_has_the_published_layers() -> None:
     assert sum(p.numel() for p in Projector(768, 768).parameters()) == 1_182_720
     with pytest.raises(UserError, match="proj_dim"):
         objective(name="patchmix_cl", proj_dim=3)

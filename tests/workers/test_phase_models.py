@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feature_store.errors import UserError
-from workers.config import ExperimentConfig, ModelConfig
+from workers.config import ExperimentConfig
+from workers.config.models import ModelConfig
 from workers.inputs import WithScalars, inputs_of
 from workers.models import build_model
 from workers.models.two_inputs import TwoInputClassifier
@@ -40,18 +41,21 @@ def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
+@pytest.mark.spec("M14")
 @pytest.mark.parametrize(("scalars", "published"), [(36, 2_433_473), (39, 2_433_665)])
-def test_M14_cnn8_has_the_published_number_of_parameters(scalars: int, published: int) -> None:
+def test_cnn8_has_the_published_number_of_parameters(scalars: int, published: int) -> None:
     assert parameters(model_of("cnn8", scalars=scalars)) == published
 
 
+@pytest.mark.spec("M15")
 @pytest.mark.parametrize(("scalars", "published"), [(36, 8_145_985), (39, 8_146_177)])
-def test_M15_vgg_has_the_published_number_of_parameters(scalars: int, published: int) -> None:
+def test_vgg_has_the_published_number_of_parameters(scalars: int, published: int) -> None:
     assert parameters(model_of("vgg", scalars=scalars)) == published
 
 
+@pytest.mark.spec("M14", "M15")
 @pytest.mark.parametrize("name", SIZES)
-def test_M14_M15_maps_shrink_as_published(name: str) -> None:
+def test_maps_shrink_as_published(name: str) -> None:
     model, found = model_of(name), []
     for module in model.backbone.modules():
         if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
@@ -61,7 +65,8 @@ def test_M14_M15_maps_shrink_as_published(name: str) -> None:
     assert found == SIZES[name]
 
 
-def test_M14_channels_are_dropped_after_the_fourth_convolution_alone() -> None:
+@pytest.mark.spec("M14")
+def test_channels_are_dropped_after_the_fourth_convolution_alone() -> None:
     layers = [module for module in model_of("cnn8").backbone.modules() if not list(module.children())]
     (dropped,) = [number for number, layer in enumerate(layers) if isinstance(layer, nn.Dropout2d)]
     assert sum(isinstance(layer, nn.Conv2d) for layer in layers[:dropped]) == 4
@@ -69,7 +74,8 @@ def test_M14_channels_are_dropped_after_the_fourth_convolution_alone() -> None:
     assert all(isinstance(layer, kind) for layer, kind in order)
 
 
-def test_M15_the_last_block_adds_its_input() -> None:
+@pytest.mark.spec("M15")
+def test_the_last_block_adds_its_input() -> None:
     model = model_of("vgg")
     with torch.inference_mode():
         for module in model.backbone.block4:
@@ -80,8 +86,10 @@ def test_M15_the_last_block_adds_its_input() -> None:
         assert torch.allclose(model.backbone(batch(2).values), wanted, atol=1e-6) and wanted.abs().max() > 0
 
 
+@pytest.mark.slow
+@pytest.mark.spec("L12")
 @pytest.mark.parametrize("name", SIZES)
-def test_L12_two_classes_are_one_logit_and_their_cross_entropy_its_binary_one(name: str) -> None:
+def test_two_classes_are_one_logit_and_their_cross_entropy_its_binary_one(name: str) -> None:
     model = model_of(name)
     with torch.inference_mode():
         logits = model(batch(4))
@@ -125,6 +133,7 @@ def test_seed_compat_feeds_scalars_as_they_are() -> None:
     assert seen[0].tolist() == [[40.0, 6.0]] and "scalar_mean" not in model.state_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIZES)
 def test_a_feature_without_scalars_or_with_one_map_is_taken_too(name: str) -> None:
     model = model_of(name, shape=(98, 64), classes=4, scalars=0)
@@ -132,6 +141,7 @@ def test_a_feature_without_scalars_or_with_one_map_is_taken_too(name: str) -> No
     assert model.beside is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIZES)
 def test_both_inputs_change_the_answer_and_a_single_clip_can_be_trained_on(name: str) -> None:
     model, x = model_of(name), batch(1)
@@ -144,6 +154,7 @@ def test_both_inputs_change_the_answer_and_a_single_clip_can_be_trained_on(name:
     assert all(p.grad is not None for p in model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIZES)
 def test_it_learns_a_tiny_batch(name: str) -> None:
     shape = (2, 16, 16)

@@ -1,4 +1,7 @@
-"""Training of the breathing-phase classifier: its schedule, early stop, tiny sides, accuracy, resume (SEEDS 5.5)."""
+"""Training of the breathing-phase classifier: its schedule, early stop, tiny sides, accuracy, resume.
+
+Specified in docs/specification.md, 5.5.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,16 @@ from search_spaces.presets import load_preset
 from tests.support.breathing_clips import write_clips
 from tests.workers.test_training import curve, same, train
 from workers.checkpoint import CheckpointFolder
-from workers.config import ExperimentConfig, OptimConfig
+from workers.config import ExperimentConfig
+from workers.config.training import OptimConfig
 from workers.data import FoldData, load_fold
 from workers.device import Rows
 from workers.evaluation import evaluate
 from workers.inputs import WithScalars
 from workers.optimisation import Schedule
 from workers.training import Stopped, _Run
+
+pytestmark = pytest.mark.slow
 
 SMALL = {"model": {"resize": 0.25}, "training": {"epochs": 4, "batch_size": 16, "patience": None}}
 
@@ -53,8 +59,9 @@ def data(store: FeatureStore, tmp_path_factory: pytest.TempPathFactory) -> FoldD
 # --- schedule ---
 
 
+@pytest.mark.spec("T4")
 @pytest.mark.parametrize(("epochs", "steps"), [(100, 6), (140, 6), (7, 3)])
-def test_T4_warm_up_and_cosine_by_step_are_pytorchs(epochs: int, steps: int) -> None:
+def test_warm_up_and_cosine_by_step_are_pytorchs(epochs: int, steps: int) -> None:
     config = OptimConfig(lr=4e-4, schedule="warmup_cosine", warmup_share=0.05, lowest_lr=1e-6)
     schedule, total = Schedule(config, epochs=epochs, steps_per_epoch=steps), epochs * steps
     rising = int(0.05 * total)
@@ -72,8 +79,9 @@ def test_T4_warm_up_and_cosine_by_step_are_pytorchs(epochs: int, steps: int) -> 
         reference.step()
 
 
+@pytest.mark.spec("T4")
 @pytest.mark.parametrize("change", [{"warmup_epochs": 2}, {"lowest_lr": 1.0}])
-def test_T4_two_warm_ups_or_an_end_above_the_rate_are_refused(change: dict[str, Any]) -> None:
+def test_two_warm_ups_or_an_end_above_the_rate_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"warm|lowest_lr"):
         OptimConfig(schedule="warmup_cosine", **change)
 
@@ -89,7 +97,8 @@ def test_it_learns_to_tell_made_up_phases_apart(data: FoldData, name: str) -> No
     assert trained.protocols["last"].test.shape == (len(data.test), 2)
 
 
-def test_T1_T6_the_preset_trains_with_adamw_decoupled_decay_and_clipped_gradients(data: FoldData) -> None:
+@pytest.mark.spec("T1", "T6")
+def test_the_preset_trains_with_adamw_decoupled_decay_and_clipped_gradients(data: FoldData) -> None:
     run = _Run(config_with(), data, 0, torch.device("cpu"), None, 0.0)
     assert type(run.optimizer) is torch.optim.AdamW and run.optimizer.defaults["weight_decay"] == 1e-4
     run.trained.train()
@@ -103,7 +112,8 @@ def test_T1_T6_the_preset_trains_with_adamw_decoupled_decay_and_clipped_gradient
     assert 0.99 < float(norm) <= 1.001
 
 
-def test_T10_a_tested_side_smaller_than_a_batch_is_scored_whole(data: FoldData) -> None:
+@pytest.mark.spec("T10")
+def test_a_tested_side_smaller_than_a_batch_is_scored_whole(data: FoldData) -> None:
     """The source drops the last batch of its evaluation too: its 800 clips at batch 1,024 are none, and it crashes."""
     config = config_with(training={"epochs": 1, "eval_batch_size": 1024})
     assert config.training.drop_last and len(data.test) < 1024
@@ -111,7 +121,8 @@ def test_T10_a_tested_side_smaller_than_a_batch_is_scored_whole(data: FoldData) 
     assert len(trained.protocols["last"].test) == len(data.test)
 
 
-def test_T10_a_training_side_smaller_than_a_batch_is_one_batch(data: FoldData) -> None:
+@pytest.mark.spec("T10")
+def test_a_training_side_smaller_than_a_batch_is_one_batch(data: FoldData) -> None:
     trained = train(config_with(training={"epochs": 1, "batch_size": 512}), data)
     assert np.isfinite(trained.epochs[0]["train_loss"])
 
@@ -129,7 +140,8 @@ def scripted(monkeypatch: pytest.MonkeyPatch, accuracies: list[float]) -> None:
     monkeypatch.setattr(training._Run, "_predict", predict)
 
 
-def test_T11_T14_the_epoch_of_the_best_accuracy_is_chosen_and_the_run_stops_after_its_patience(
+@pytest.mark.spec("T11", "T14")
+def test_the_epoch_of_the_best_accuracy_is_chosen_and_the_run_stops_after_its_patience(
     data: FoldData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted(monkeypatch, [50, 80, 60, 80, 70, 100])
@@ -142,12 +154,14 @@ def test_T11_T14_the_epoch_of_the_best_accuracy_is_chosen_and_the_run_stops_afte
     assert told == pytest.approx([100 * round(share / 100 * count) / count for share in (50, 80, 60, 80, 70)])
 
 
-def test_T11_without_patience_every_epoch_is_trained(data: FoldData, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.spec("T11")
+def test_without_patience_every_epoch_is_trained(data: FoldData, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, [90, 10, 10, 10])
     assert len(train(config_with(), data).epochs) == 4
 
 
-def test_T11_accuracy_and_score_choose_different_epochs(data: FoldData) -> None:
+@pytest.mark.spec("T11")
+def test_accuracy_and_score_choose_different_epochs(data: FoldData) -> None:
     labels = np.array([0] * 8 + [1] * 2)
     often = evaluate(np.eye(2)[np.zeros(10, int)], labels)
     fair = evaluate(np.eye(2)[np.array([0] * 4 + [1] * 6)], labels)
@@ -156,7 +170,8 @@ def test_T11_accuracy_and_score_choose_different_epochs(data: FoldData) -> None:
     assert often.value("icbhi2") == often.icbhi2.score
 
 
-def test_T13_a_killed_run_resumes_to_the_same_curve_mixing_included(
+@pytest.mark.spec("T13")
+def test_a_killed_run_resumes_to_the_same_curve_mixing_included(
     data: FoldData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
@@ -196,8 +211,9 @@ def test_scalars_are_standardised_by_the_training_side_alone(data: FoldData) -> 
 # --- numbers ---
 
 
+@pytest.mark.spec("E4")
 @pytest.mark.parametrize("seed", range(3))
-def test_E4_precision_recall_and_f1_against_scikit_learn(seed: int) -> None:
+def test_precision_recall_and_f1_against_scikit_learn(seed: int) -> None:
     rng = np.random.default_rng(seed)
     labels, said = rng.integers(0, 2, 60), rng.integers(0, 2, 60)
     metrics = evaluate(np.eye(2)[said], labels)
@@ -208,6 +224,7 @@ def test_E4_precision_recall_and_f1_against_scikit_learn(seed: int) -> None:
     assert metrics.accuracy == pytest.approx(100 * sk.accuracy_score(labels, said))
 
 
-def test_E4_a_class_that_is_never_called_has_no_precision() -> None:
+@pytest.mark.spec("E4")
+def test_a_class_that_is_never_called_has_no_precision() -> None:
     metrics = evaluate(np.eye(3)[[0, 0]], np.array([0, 1]))
     assert metrics.precision == [50.0, None, None] and metrics.f1 == [pytest.approx(200 / 3), 0.0, None]

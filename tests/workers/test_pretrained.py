@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from feature_store.audio import cut_cycles, load_recording
 from feature_store.features import NAMED
 from tests.support.pretrained_files import tiny_ast
-from workers.config import AstConfig, CrnnConfig, MnConfig
+from workers.config.models import AstConfig, CrnnConfig, MnConfig
 from workers.models import build_model
 from workers.models.mn import MobileNet
 from workers.models.pretrained import load_pretrained
@@ -73,6 +73,7 @@ def heard(model: MobileNet, state: dict[str, Tensor], x: Tensor) -> tuple[Tensor
     return body, (logits < breathing).float().mean(dim=1)
 
 
+@pytest.mark.slow
 def test_mn04_hears_bodies_in_real_recordings(mn04: tuple[MobileNet, dict[str, Tensor]], breaths: Tensor) -> None:
     body, rank = heard(*mn04, breaths)
     assert len(breaths) == 13
@@ -104,6 +105,7 @@ def dino(shared_data: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_dinov2_fills_the_whole_backbone(shared_data: Path) -> None:
     model = build_model(AstConfig(name="ast", size="small", patch=14, stride=14), (98, 70), 4)
     report = load_pretrained(model.backbone, dino(shared_data))

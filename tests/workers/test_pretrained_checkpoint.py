@@ -15,8 +15,12 @@ from torch import Tensor, nn
 
 from feature_store.errors import UserError
 from tests.support.pretrained_files import deit_state, saved, tiny_ast
-from workers.config import ModelConfig
-from workers.models import SoundClassifier, build_model, load_checkpoint
+from workers.config.models import ModelConfig
+from workers.models import build_model
+from workers.models.checkpoint import load_checkpoint
+from workers.models.classifier import SoundClassifier
+
+pytestmark = pytest.mark.slow
 
 SHAPE = (98, 64)
 TINY_AST = {"name": "ast", "size": "tiny", "depth": 2}
@@ -56,8 +60,9 @@ def same_logits(one: SoundClassifier, other: SoundClassifier) -> bool:
         return torch.equal(one(x), other(x))
 
 
+@pytest.mark.spec("M18")
 @pytest.mark.parametrize("config", [TINY_AST, {"name": "resnet10"}, {"name": "mn", "width": 0.2}, STANDARD], ids=str)
-def test_M18_a_model_that_lungtune_saved_gives_the_same_logits(config: dict[str, Any], tmp_path: Path) -> None:
+def test_a_model_that_lungtune_saved_gives_the_same_logits(config: dict[str, Any], tmp_path: Path) -> None:
     source = make(config)
     if "standardize" in config:
         source.set_statistics(-3.0, 2.5)
@@ -70,15 +75,14 @@ def test_M18_a_model_that_lungtune_saved_gives_the_same_logits(config: dict[str,
     assert report.adapted == report.missing == report.left_over == []
 
 
+@pytest.mark.spec("M18")
 @pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize(
     "config",
     [TINY_AST, TINY_SSAST, {"name": "cnn6"}, {"name": "resnet10"}, {"name": "efficientnet_b0"}],
     ids=lambda config: config["name"],
 )
-def test_M18_a_checkpoint_of_patch_mix_gives_the_same_logits(
-    config: dict[str, Any], prefix: str, tmp_path: Path
-) -> None:
+def test_a_checkpoint_of_patch_mix_gives_the_same_logits(config: dict[str, Any], prefix: str, tmp_path: Path) -> None:
     """Its command line is a class in the pickle, which torch refuses by default."""
     source = make(config)
     file = patch_mix_file(source, tmp_path / "best.pth", prefix)
@@ -93,15 +97,17 @@ def test_M18_a_checkpoint_of_patch_mix_gives_the_same_logits(
     assert {name.split(".")[0] for name in report.left_over} == unused
 
 
+@pytest.mark.spec("M3")
 @pytest.mark.parametrize("layout", ["correct", "seed_compat"])
-def test_M3_a_trained_table_is_taken_as_it_is_in_either_layout(layout: str, tmp_path: Path) -> None:
+def test_a_trained_table_is_taken_as_it_is_in_either_layout(layout: str, tmp_path: Path) -> None:
     source = make(TINY_AST)
     model = make({**TINY_AST, "pos_embed_layout": layout}, seed=1)
     load_checkpoint(model, patch_mix_file(source, tmp_path / "best.pth"))
     assert torch.equal(model.backbone.state_dict()["pos_embed"], source.backbone.state_dict()["pos_embed"])
 
 
-def test_M18_a_checkpoint_of_patch_mix_can_also_start_a_training(tmp_path: Path) -> None:
+@pytest.mark.spec("M18")
+def test_a_checkpoint_of_patch_mix_can_also_start_a_training(tmp_path: Path) -> None:
     source = make(TINY_AST)
     file = patch_mix_file(source, tmp_path / "best.pth")
     config: Any = TypeAdapter(ModelConfig).validate_python(TINY_AST)
@@ -127,40 +133,46 @@ def own_file(model: SoundClassifier, path: Path, **changes: Tensor) -> Path:
     return path
 
 
+@pytest.mark.spec("M18")
 @pytest.mark.parametrize("writer", ["lungtune", "Patch-Mix"])
 @pytest.mark.parametrize("config", [TINY_AST, {"name": "cnn6"}], ids=["ast", "cnn6"])
-def test_M18_another_number_of_classes_is_told_in_words(config: dict[str, Any], writer: str, tmp_path: Path) -> None:
+def test_another_number_of_classes_is_told_in_words(config: dict[str, Any], writer: str, tmp_path: Path) -> None:
     source = make(config, classes=2)
     file = tmp_path / ("model.safetensors" if writer == "lungtune" else "best.pth")
     (own_file if writer == "lungtune" else patch_mix_file)(source, file)
     assert "is a model of 2 classes, the task has 4" in refusal(make(config), file)
 
 
-def test_M18_another_shape_is_refused(tmp_path: Path) -> None:
+@pytest.mark.spec("M18")
+def test_another_shape_is_refused(tmp_path: Path) -> None:
     file = patch_mix_file(make(TINY_AST), tmp_path / "best.pth")
     assert "'backbone.pos_embed' has shape [1, 47, 192]" in refusal(make(TINY_AST, shape=(128, 64)), file)
     assert "[1, 1, 192]" in refusal(make({**TINY_AST, "size": "small"}), file)
 
 
-def test_M18_another_model_is_refused(tmp_path: Path) -> None:
+@pytest.mark.spec("M18")
+def test_another_model_is_refused(tmp_path: Path) -> None:
     file = patch_mix_file(make({"name": "cnn6"}), tmp_path / "best.pth")
     assert "backbone.conv1.weight" in refusal(make({"name": "resnet10"}), file)
     assert "lacks" in refusal(make(TINY_AST), file)
     assert "lacks" in refusal(make({"name": "cnn6"}), patch_mix_file(make(TINY_AST), tmp_path / "ast.pth"))
 
 
-def test_M18_a_deeper_model_is_refused(tmp_path: Path) -> None:
+@pytest.mark.spec("M18")
+def test_a_deeper_model_is_refused(tmp_path: Path) -> None:
     file = patch_mix_file(make({**TINY_AST, "depth": 3}), tmp_path / "best.pth")
     assert "no place for" in refusal(make(TINY_AST), file)
 
 
-def test_F5_statistics_that_the_config_does_not_know_are_refused(tmp_path: Path) -> None:
+@pytest.mark.spec("F5")
+def test_statistics_that_the_config_does_not_know_are_refused(tmp_path: Path) -> None:
     plain = {name: value for name, value in STANDARD.items() if name != "standardize"}
     assert "front.mean" in refusal(make(plain), own_file(make(STANDARD), tmp_path / "model.safetensors"))
     assert "front.mean" in refusal(make(STANDARD), own_file(make(plain), tmp_path / "plain.safetensors"))
 
 
-def test_M18_a_backbone_alone_is_no_whole_model(tmp_path: Path) -> None:
+@pytest.mark.spec("M18")
+def test_a_backbone_alone_is_no_whole_model(tmp_path: Path) -> None:
     assert "model.pretrained" in refusal(tiny_ast(), saved(deit_state(), tmp_path / "deit.pth"))
 
 
@@ -168,21 +180,24 @@ class Other:
     """A class that nobody has allowed."""
 
 
-def test_M18_any_class_but_the_command_line_is_refused(tmp_path: Path) -> None:
+@pytest.mark.spec("M18")
+def test_any_class_but_the_command_line_is_refused(tmp_path: Path) -> None:
     content = {"model": {"w": torch.zeros(1)}, "classifier": {"w": torch.zeros(1)}, "args": Other()}
     assert "could run code" in refusal(tiny_ast(), saved(content, tmp_path / "best.pth"))
     content["args"] = argparse.Namespace(inner=nn.Linear(1, 1))
     assert "could run code" in refusal(tiny_ast(), saved(content, tmp_path / "best.pth"))
 
 
+@pytest.mark.spec("M18")
 @pytest.mark.parametrize("kept", [0.1, 0.9])
-def test_M18_a_truncated_checkpoint_is_called_damaged(kept: float, tmp_path: Path) -> None:
+def test_a_truncated_checkpoint_is_called_damaged(kept: float, tmp_path: Path) -> None:
     file = patch_mix_file(make(TINY_AST), tmp_path / "best.pth")
     file.write_bytes(file.read_bytes()[: int(kept * file.stat().st_size)])
     assert "damaged" in refusal(make(TINY_AST), file)
 
 
-def test_M18_a_head_with_values_that_are_no_numbers_is_refused(tmp_path: Path) -> None:
+@pytest.mark.spec("M18")
+def test_a_head_with_values_that_are_no_numbers_is_refused(tmp_path: Path) -> None:
     source = make(TINY_AST)
     with torch.no_grad():
         source.head.get_submodule("1").bias[0] = torch.nan  # type: ignore[index,operator]

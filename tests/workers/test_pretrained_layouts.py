@@ -13,12 +13,14 @@ import torchvision
 from torch import Tensor, nn
 
 from tests.support.pretrained_files import audioset_state, deit_state, saved, ssast_state, tiny_ast, tiny_ssast
-from workers.config import CnnConfig, EfficientNetConfig, ModelConfig, ResNetConfig
-from workers.models import LoadReport, build_model
+from workers.config.models import CnnConfig, EfficientNetConfig, ModelConfig, ResNetConfig
+from workers.models import build_model
+from workers.models.load_report import LoadReport
 from workers.models.pretrained import load_pretrained
 
 
-def test_M2_a_deit_file_fills_the_backbone_and_leaves_its_heads(tmp_path: Path) -> None:
+@pytest.mark.spec("M2")
+def test_a_deit_file_fills_the_backbone_and_leaves_its_heads(tmp_path: Path) -> None:
     state = deit_state(depth=3)
     model = tiny_ast()
     report = load_pretrained(model.backbone, saved({"model": state}, tmp_path / "deit.pth"))
@@ -35,7 +37,8 @@ def test_M2_a_deit_file_fills_the_backbone_and_leaves_its_heads(tmp_path: Path) 
     assert torch.equal(own["pos_embed"][:, :2], state["pos_embed"][:, :2])
 
 
-def test_M2_an_audioset_ast_file_fills_the_backbone_and_leaves_its_head(tmp_path: Path) -> None:
+@pytest.mark.spec("M2")
+def test_an_audioset_ast_file_fills_the_backbone_and_leaves_its_head(tmp_path: Path) -> None:
     state = audioset_state()
     model = tiny_ast((798, 128))
     report = load_pretrained(model.backbone, saved(state, tmp_path / "audioset.pth"))
@@ -52,10 +55,9 @@ def test_M2_an_audioset_ast_file_fills_the_backbone_and_leaves_its_head(tmp_path
     assert torch.equal(own["pos_embed"][0, 2:].reshape(12, 79, 192), table[:, 11:90])  # cut around the middle
 
 
+@pytest.mark.spec("M6")
 @pytest.mark.parametrize(("name", "convolutions"), [("cnn6", 1), ("cnn10", 2)])
-def test_M6_a_panns_file_fills_the_backbone_and_leaves_its_front_end(
-    name: Any, convolutions: int, tmp_path: Path
-) -> None:
+def test_a_panns_file_fills_the_backbone_and_leaves_its_front_end(name: Any, convolutions: int, tmp_path: Path) -> None:
     torch.manual_seed(2)
     trunk: dict[str, Tensor] = {}
     channels = (1, 64, 128, 256, 512)
@@ -85,10 +87,9 @@ def test_M6_a_panns_file_fills_the_backbone_and_leaves_its_front_end(
         assert torch.equal(value, trunk[key]), key
 
 
+@pytest.mark.spec("M5")
 @pytest.mark.parametrize("patch", [(16, 16), (128, 2)], ids=["Patch-400", "Frame-400"])
-def test_M5_an_ssast_file_fills_the_backbone_and_leaves_its_pretext_heads(
-    patch: tuple[int, int], tmp_path: Path
-) -> None:
+def test_an_ssast_file_fills_the_backbone_and_leaves_its_pretext_heads(patch: tuple[int, int], tmp_path: Path) -> None:
     state = ssast_state(patch)
     model = tiny_ssast((798, 128), patch_bins=patch[0], patch_frames=patch[1])
     report = load_pretrained(model.backbone, saved(state, tmp_path / "ssast.pth"))
@@ -110,9 +111,11 @@ IMAGE_NETWORKS: list[tuple[ModelConfig, Callable[[], nn.Module], str]] = [
 ]
 
 
+@pytest.mark.slow
+@pytest.mark.spec("M7", "M8")
 @pytest.mark.parametrize(("config", "colour", "stem"), IMAGE_NETWORKS, ids=lambda v: getattr(v, "name", ""))
 @pytest.mark.parametrize("how", ["sum", "random"])
-def test_M7_M8_an_imagenet_file_fills_the_trunk_and_its_stem_is_summed_or_left_untrained(
+def test_an_imagenet_file_fills_the_trunk_and_its_stem_is_summed_or_left_untrained(
     config: ModelConfig, colour: Callable[[], nn.Module], stem: str, how: str, tmp_path: Path
 ) -> None:
     torch.manual_seed(3)
@@ -146,7 +149,8 @@ def test_M7_M8_an_imagenet_file_fills_the_trunk_and_its_stem_is_summed_or_left_u
         assert own[stem].shape == grey.shape and not torch.allclose(own[stem], grey, atol=1e-2)
 
 
-def test_M18_a_summary_counts_everything_and_names_what_is_no_routine(tmp_path: Path) -> None:
+@pytest.mark.spec("M18")
+def test_a_summary_counts_everything_and_names_what_is_no_routine(tmp_path: Path) -> None:
     report = LoadReport(["a", "b"], ["pos_embed"], ["conv1.weight"], [f"head.{n}" for n in range(30)])
     assert report.summary() == {
         "counts": {"used": 2, "adapted": 1, "missing": 1, "left_over": 30},
@@ -156,7 +160,9 @@ def test_M18_a_summary_counts_everything_and_names_what_is_no_routine(tmp_path: 
     }
 
 
-def test_M18_a_data_parallel_prefix_makes_no_difference(tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.spec("M18")
+def test_a_data_parallel_prefix_makes_no_difference(tmp_path: Path) -> None:
     state = deit_state()
     reports, states = [], []
     for prefix in ("", "module."):

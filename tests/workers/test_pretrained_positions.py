@@ -11,8 +11,9 @@ import torch
 
 from feature_store.errors import UserError
 from tests.support.pretrained_files import audioset_state, coordinates, deit_state, saved, ssast_state
-from workers.config import AstConfig, SsastConfig
-from workers.models import LoadReport, build_model
+from workers.config.models import AstConfig, SsastConfig
+from workers.models import build_model
+from workers.models.load_report import LoadReport
 from workers.models.transformer_weights import patch_kernel, position_table
 
 GRID = (12, 79)  # patches of 798 frames x 128 bins
@@ -35,14 +36,17 @@ def correlations(found: np.ndarray) -> tuple[float, float]:
     return tuple(float(np.corrcoef(a.ravel(), b.ravel())[0, 1]) for a, b in pairs)  # type: ignore[return-value]
 
 
-def test_M3_correct_positions_of_an_audioset_file_keep_frequency_and_time(tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.spec("M3")
+def test_correct_positions_of_an_audioset_file_keep_frequency_and_time(tmp_path: Path) -> None:
     state = audioset_state() | {"module.v.pos_embed": coordinates(12, 101)}
     found, _ = loaded_positions(AstConfig(name="ast", size="tiny", depth=2), state, tmp_path)
     assert correlations(found) == pytest.approx((1.0, 1.0), abs=5e-4)
     assert found[0, 0].tolist() == [0, 11] and found[11, 78].tolist() == [11, 89]
 
 
-def test_M3_seed_compat_loses_time_as_the_release_does(tmp_path: Path) -> None:
+@pytest.mark.spec("M3")
+def test_seed_compat_loses_time_as_the_release_does(tmp_path: Path) -> None:
     """The values that were measured on the released code: 0.997 and 0.000, and the places of three tokens."""
     state = audioset_state() | {"module.v.pos_embed": coordinates(12, 101)}
     config = AstConfig(name="ast", size="tiny", depth=2, pos_embed_layout="seed_compat")
@@ -54,8 +58,9 @@ def test_M3_seed_compat_loses_time_as_the_release_does(tmp_path: Path) -> None:
     assert "pos_embed" in report.adapted
 
 
+@pytest.mark.spec("M3")
 @pytest.mark.parametrize("layout", ["correct", "seed_compat"])
-def test_M3_a_table_of_the_token_count_is_taken_as_it_is(layout: Any, tmp_path: Path) -> None:
+def test_a_table_of_the_token_count_is_taken_as_it_is(layout: Any, tmp_path: Path) -> None:
     """Such as that of a model that Patch-Mix has trained."""
     state = audioset_state() | {"module.v.pos_embed": torch.randn(1, 2 + 948, 192)}
     config = AstConfig(name="ast", size="tiny", depth=2, pos_embed_layout=layout)
@@ -64,7 +69,8 @@ def test_M3_a_table_of_the_token_count_is_taken_as_it_is(layout: Any, tmp_path: 
     assert model.load_report is not None and "pos_embed" in model.load_report.used
 
 
-def test_M2_a_picture_s_positions_are_cropped_in_frequency_and_stretched_in_time(tmp_path: Path) -> None:
+@pytest.mark.spec("M2")
+def test_a_picture_s_positions_are_cropped_in_frequency_and_stretched_in_time(tmp_path: Path) -> None:
     state = deit_state() | {"pos_embed": coordinates(24, 24)}
     found, _ = loaded_positions(AstConfig(name="ast", size="tiny", depth=2), state, tmp_path)
     rows, columns = found[:, 0, 0], found[0, :, 1]
@@ -73,7 +79,8 @@ def test_M2_a_picture_s_positions_are_cropped_in_frequency_and_stretched_in_time
     assert correlations(found) == pytest.approx((1.0, 1.0), abs=1e-3)
 
 
-def test_M3_seed_compat_swaps_a_picture_s_axes_too(tmp_path: Path) -> None:
+@pytest.mark.spec("M3")
+def test_seed_compat_swaps_a_picture_s_axes_too(tmp_path: Path) -> None:
     state = deit_state() | {"pos_embed": coordinates(24, 24)}
     config = AstConfig(name="ast", size="tiny", depth=2, pos_embed_layout="seed_compat")
     flat = loaded_positions(config, state, tmp_path)[0].reshape(948, 2)
@@ -82,7 +89,8 @@ def test_M3_seed_compat_swaps_a_picture_s_axes_too(tmp_path: Path) -> None:
     assert abs(correlations(flat.reshape(12, 79, 2))[1]) < 0.01
 
 
-def test_M5_positions_of_ssast_patch_go_from_8_x_64_to_12_x_79(tmp_path: Path) -> None:
+@pytest.mark.spec("M5")
+def test_positions_of_ssast_patch_go_from_8_x_64_to_12_x_79(tmp_path: Path) -> None:
     state = ssast_state() | {"module.v.pos_embed": coordinates(8, 64)}
     found, _ = loaded_positions(SsastConfig(name="ssast", size="tiny", depth=2), state, tmp_path)
     expected_rows = np.clip((np.arange(12) + 0.5) * 8 / 12 - 0.5, 0, 7)
@@ -91,8 +99,9 @@ def test_M5_positions_of_ssast_patch_go_from_8_x_64_to_12_x_79(tmp_path: Path) -
     assert found[..., 1] == pytest.approx(np.repeat(expected_columns[None], 12, axis=0), abs=1e-4)
 
 
+@pytest.mark.spec("M5")
 @pytest.mark.parametrize(("stride", "columns"), [(10, 80), (2, 399)])
-def test_M5_positions_of_ssast_frame_are_cut_around_their_middle(stride: int, columns: int, tmp_path: Path) -> None:
+def test_positions_of_ssast_frame_are_cut_around_their_middle(stride: int, columns: int, tmp_path: Path) -> None:
     state = ssast_state((128, 2)) | {"module.v.pos_embed": coordinates(1, 512)}
     config = SsastConfig(name="ssast", size="tiny", depth=2, patch_bins=128, patch_frames=2, stride=stride)
     found, report = loaded_positions(config, state, tmp_path)
@@ -101,10 +110,11 @@ def test_M5_positions_of_ssast_frame_are_cut_around_their_middle(stride: int, co
     assert report.adapted == ["pos_embed"]
 
 
+@pytest.mark.spec("M5")
 @pytest.mark.parametrize(
     ("file", "model"), [((16, 16), (128, 2)), ((128, 2), (16, 16)), ((16, 16), (14, 14))], ids=["P-F", "F-P", "side"]
 )
-def test_M5_another_patch_shape_is_refused_with_the_one_to_set(
+def test_another_patch_shape_is_refused_with_the_one_to_set(
     file: tuple[int, int], model: tuple[int, int], tmp_path: Path
 ) -> None:
     config = SsastConfig(name="ssast", size="tiny", depth=2, patch_bins=model[0], patch_frames=model[1])
@@ -113,7 +123,9 @@ def test_M5_another_patch_shape_is_refused_with_the_one_to_set(
         build_model(config, PUBLISHED, 4, saved(ssast_state(file), tmp_path / "ssast.pth"))
 
 
-def test_M5_positions_that_are_not_of_the_pretraining_input_are_refused(tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.spec("M5")
+def test_positions_that_are_not_of_the_pretraining_input_are_refused(tmp_path: Path) -> None:
     state = ssast_state() | {"module.p_input_tdim": torch.tensor(998)}
     with pytest.raises(UserError, match="514 rows fits no grid"):
         build_model(SsastConfig(name="ssast", size="tiny"), PUBLISHED, 4, saved(state, tmp_path / "ssast.pth"))
@@ -122,8 +134,9 @@ def test_M5_positions_that_are_not_of_the_pretraining_input_are_refused(tmp_path
 # --- the table and the kernel by themselves ---
 
 
+@pytest.mark.spec("M2")
 @pytest.mark.parametrize(("rows", "columns"), [(24, 24), (12, 101)], ids=["DeiT", "AudioSet AST"])
-def test_M2_rows_of_16_bins_stay_so_and_the_middle_stays_the_middle(rows: int, columns: int) -> None:
+def test_rows_of_16_bins_stay_so_and_the_middle_stays_the_middle(rows: int, columns: int) -> None:
     adapted = position_table(coordinates(rows, columns, 2), (rows, columns), GRID)
     assert adapted.shape == (1, 2 + 12 * 79, 2)
     found = adapted[0, 2:].reshape(*GRID, 2).numpy()

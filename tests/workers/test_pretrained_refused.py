@@ -82,6 +82,7 @@ def test_what_is_no_state_dict_is_called_so(content: Any, tmp_path: Path) -> Non
     assert "no state dict" in refusal(saved(content, tmp_path / "list.pth"))
 
 
+@pytest.mark.slow
 def test_another_size_is_told_by_key_and_shape(shared_data: Path, tmp_path: Path) -> None:
     message = refusal(shared_data / "weights" / MN04, MobileNet(width=1.0))
     assert "'features.0.0.weight' has shape [8, 1, 3, 3], the model needs [16, 1, 3, 3]" in message

@@ -27,6 +27,8 @@ from workers.fold import FoldRun, Site, run_fold
 from workers.results import PREDICTIONS, WEIGHTS, ResultStore
 from workers.training import Trained, train_fold
 
+pytestmark = pytest.mark.slow
+
 DROPOUT: dict[str, Any] = {
     "model": {"name": "crnn", "hidden": 8},
     "objective": {"name": "ce"},
@@ -74,9 +76,10 @@ def honest(trained: Trained) -> list[dict[str, Any]]:
     return [{k: v for k, v in record.items() if k not in {"test", "seconds"}} for record in trained.epochs]
 
 
+@pytest.mark.spec("T12")
 @pytest.mark.parametrize("protocol", ["last", "validation"])
 @pytest.mark.parametrize("name", TRAININGS)
-def test_T12_weights_predictions_and_draws_are_bit_equal_with_and_without_watching(
+def test_weights_predictions_and_draws_are_bit_equal_with_and_without_watching(
     name: str, protocol: str, data: FoldData
 ) -> None:
     changes, data = case(name, data)
@@ -97,7 +100,8 @@ def test_T12_weights_predictions_and_draws_are_bit_equal_with_and_without_watchi
     assert all(torch.equal(value, watched.weights[key]) for key, value in blind.weights.items())
 
 
-def test_T12_test_best_is_the_best_of_the_epochs_that_were_watched(data: FoldData) -> None:
+@pytest.mark.spec("T12")
+def test_test_best_is_the_best_of_the_epochs_that_were_watched(data: FoldData) -> None:
     watched = train(config_with(training={"watch_test": True}), data)
     scores = [record["test"]["score"] for record in watched.epochs]
     best = watched.protocols["test_best"]
@@ -105,8 +109,9 @@ def test_T12_test_best_is_the_best_of_the_epochs_that_were_watched(data: FoldDat
     assert evaluate(best.test, data.labels[data.test]).icbhi4.score == pytest.approx(max(scores))
 
 
+@pytest.mark.spec("T12")
 @pytest.mark.parametrize("watch", [False, True])
-def test_T12_a_training_needs_nothing_of_its_test_side_until_the_reading_is_noted(watch: bool, data: FoldData) -> None:
+def test_a_training_needs_nothing_of_its_test_side_until_the_reading_is_noted(watch: bool, data: FoldData) -> None:
     """Until the first note is written, the test side's sounds are no numbers and its labels are wrong."""
     config = config_with(training={"watch_test": watch})
     whole = train(config, data)
@@ -129,8 +134,9 @@ def test_T12_a_training_needs_nothing_of_its_test_side_until_the_reading_is_note
         assert np.array_equal(said.test, trained.protocols[name].test)
 
 
+@pytest.mark.spec("T12")
 @pytest.mark.parametrize("watch", [False, True])
-def test_T12_a_reading_that_cannot_be_noted_does_not_happen(watch: bool, data: FoldData) -> None:
+def test_a_reading_that_cannot_be_noted_does_not_happen(watch: bool, data: FoldData) -> None:
     epochs: list[int] = []
 
     def broken(**_: Any) -> None:
@@ -146,7 +152,8 @@ def test_T12_a_reading_that_cannot_be_noted_does_not_happen(watch: bool, data: F
         train_fold(config, data, seed=0)  # type: ignore[call-arg]
 
 
-def test_T12_readings_of_a_resumed_training_are_counted_on(
+@pytest.mark.spec("T12")
+def test_readings_of_a_resumed_training_are_counted_on(
     data: FoldData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
@@ -167,7 +174,8 @@ def test_T12_readings_of_a_resumed_training_are_counted_on(
     assert resumed.test_reads == 4, "of the training as it counts; the log also has the epoch that was lost"
 
 
-def test_T12_the_log_has_one_reading_a_training_after_its_last_epoch_and_honest_rows_stay(settings: Settings) -> None:
+@pytest.mark.spec("T12")
+def test_the_log_has_one_reading_a_training_after_its_last_epoch_and_honest_rows_stay(settings: Settings) -> None:
     content = {
         "feature": TINY_FEATURE,
         "model": {"name": "crnn", "hidden": 4, "layers": 1},

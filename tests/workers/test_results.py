@@ -68,7 +68,8 @@ def make_result(key: FoldKey = KEY, note: str = "") -> tuple[FoldResult, dict[st
     return result, {PREDICTIONS: sink.getvalue()}
 
 
-def test_T14_a_result_comes_back_as_it_was_published(tmp_path: Path) -> None:
+@pytest.mark.spec("T14")
+def test_a_result_comes_back_as_it_was_published(tmp_path: Path) -> None:
     store = ResultStore.open(str(tmp_path))
     result, files = make_result()
     assert result.hash not in store and store.get(result.hash) is None and store.hashes() == []
@@ -80,7 +81,8 @@ def test_T14_a_result_comes_back_as_it_was_published(tmp_path: Path) -> None:
     assert (tmp_path / result.hash[:2] / result.hash / "result.json").exists()
 
 
-def test_O3_every_part_of_the_key_makes_another_result() -> None:
+@pytest.mark.spec("O3")
+def test_every_part_of_the_key_makes_another_result() -> None:
     changes = {
         "semantics": 2, "config_hash": "x", "data_hash": "x", "feature_id": "x", "split": "five-fold",
         "split_hash": "x", "fold": 1, "seed": 1,
@@ -95,7 +97,9 @@ def _publish(folder: Path, note: str, answers) -> None:
     answers.put((note, ResultStore.open(str(folder)).publish(result, files)))
 
 
-def test_O1_of_many_that_publish_one_fold_run_at_once_exactly_one_wins(tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.spec("O1")
+def test_of_many_that_publish_one_fold_run_at_once_exactly_one_wins(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
     writers = [context.Process(target=_publish, args=(tmp_path, f"writer {n}", answers)) for n in range(6)]

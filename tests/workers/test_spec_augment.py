@@ -1,4 +1,4 @@
-"""SpecAugment on batches (SEEDS rows A1 to A3)."""
+"""SpecAugment on batches (docs/specification.md, A1 to A3)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from workers.augment import build_augment
 from workers.augment.spec_augment import POLICIES, Policy, SpecAugment, warp_time
-from workers.config import AugmentConfig
+from workers.config.training import AugmentConfig
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -22,7 +22,7 @@ def runs(mask: np.ndarray) -> int:
     return int(np.sum(np.diff(np.concatenate([[0], mask.astype(int)])) == 1))
 
 
-PUBLISHED = {  # SEEDS 2.3: W, F, mF, T, p, mT
+PUBLISHED = {  # docs/specification.md, 2.3: W, F, mF, T, p, mT
     "LB": (80, 27, 1, 100, 1.0, 1),
     "LD": (80, 27, 2, 100, 1.0, 2),
     "SM": (40, 15, 2, 70, 0.2, 2),
@@ -32,8 +32,9 @@ PUBLISHED = {  # SEEDS 2.3: W, F, mF, T, p, mT
 }
 
 
+@pytest.mark.spec("A1")
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_A1_policies_at_the_published_size(name: str) -> None:
+def test_policies_at_the_published_size(name: str) -> None:
     p = POLICIES[name].scaled(798, 128)
     has = (p.time_warp, p.frequency_width, p.frequency_masks, p.time_width, p.probability, p.time_masks)
     assert has == PUBLISHED[name]
@@ -41,7 +42,9 @@ def test_A1_policies_at_the_published_size(name: str) -> None:
     AugmentConfig(policy=name)  # type: ignore[arg-type]
 
 
-def test_A1_masks_are_as_wide_and_as_many_as_the_policy_says() -> None:
+@pytest.mark.slow
+@pytest.mark.spec("A1")
+def test_masks_are_as_wide_and_as_many_as_the_policy_says() -> None:
     policy = POLICIES["icbhi_ast_sup"]
     masks = SpecAugment(policy).draw(2000, 798, 128, generator()).masks.numpy() > 0
     over_bins, over_frames = masks[:, :128], masks[:, 128:]
@@ -53,26 +56,29 @@ def test_A1_masks_are_as_wide_and_as_many_as_the_policy_says() -> None:
     assert single[:, 0].mean() < single[:, 64].mean(), "a mask starts anywhere where it fits"
 
 
-def test_A1_starts_are_uniform_up_to_the_last_place() -> None:
+@pytest.mark.spec("A1")
+def test_starts_are_uniform_up_to_the_last_place() -> None:
     masks = SpecAugment(Policy(4, 1, 4, 1)).draw(40000, 5, 6, generator()).masks.numpy() > 0
     over_bins = masks[:, :6]
     starts = over_bins[over_bins.sum(axis=1) == 3].argmax(axis=1)  # 3 of 6 bins: starts 0 to 3
     assert np.bincount(starts, minlength=4) / len(starts) == pytest.approx([0.25] * 4, abs=0.02)
 
 
-def test_A1_widths_keep_their_share_of_a_smaller_feature() -> None:
+@pytest.mark.spec("A1")
+def test_widths_keep_their_share_of_a_smaller_feature() -> None:
     policy = POLICIES["icbhi_ast_sup"].scaled(399, 32)
     assert (policy.frequency_width, policy.time_width) == (12.0, 80.0)
     masks = SpecAugment(policy).draw(5000, 399, 32, generator()).masks > 0
     assert masks[:, :32].sum(dim=1).max() <= 2 * 11 and masks[:, 32:].sum(dim=1).max() <= 2 * 79
 
 
+@pytest.mark.spec("A1")
 @settings(max_examples=40, deadline=None)
 @given(
     batch=st.integers(1, 5), frames=st.integers(8, 90), bins=st.integers(4, 60), seed=st.integers(0, 99),
     fill=st.sampled_from(["mean", "zero"]),
 )  # fmt: skip
-def test_A1_what_is_masked_is_filled_and_the_rest_untouched(
+def test_what_is_masked_is_filled_and_the_rest_untouched(
     batch: int, frames: int, bins: int, seed: int, fill: str
 ) -> None:
     augment = SpecAugment(POLICIES["icbhi_ast_sup"].scaled(frames, bins), fill=fill)  # type: ignore[arg-type]
@@ -88,18 +94,20 @@ def test_A1_what_is_masked_is_filled_and_the_rest_untouched(
         assert torch.allclose(out[i, 0], expected, atol=1e-9)
 
 
+@pytest.mark.spec("A2")
 @pytest.mark.parametrize(
     ("gate", "p", "share"),
     [("uniform", 1.0, 1.0), ("uniform", 0.2, 0.2), ("seed_compat", 1.0, 0.841), ("seed_compat", 0.2, 0.579)],
 )
-def test_A2_the_gate_opens_as_often_as_its_law_says(gate: str, p: float, share: float) -> None:
+def test_the_gate_opens_as_often_as_its_law_says(gate: str, p: float, share: float) -> None:
     """The release compares the policy's p with a normal draw: Phi(1) = 0.841 and Phi(0.2) = 0.579."""
     augment = SpecAugment(Policy(48, 2, 160, 2, p), gate=gate)  # type: ignore[arg-type]
     masks = augment.draw(10000, 798, 128, generator()).masks
     assert float((masks.sum(dim=1) > 0).float().mean()) == pytest.approx(share, abs=0.015)
 
 
-def test_A4_a_warp_moves_one_point_and_keeps_the_ends_and_the_order() -> None:
+@pytest.mark.spec("A4")
+def test_a_warp_moves_one_point_and_keeps_the_ends_and_the_order() -> None:
     ramp = torch.arange(100, dtype=torch.float64).view(1, 1, 100, 1).expand(3, 1, 100, 4).contiguous()
     point, moved = torch.tensor([40.0, 40.0, 40.0], dtype=torch.float64), torch.tensor([60.0, 20.0, 40.0]).double()
     out = warp_time(ramp, point, moved)
@@ -114,9 +122,10 @@ def test_A4_a_warp_moves_one_point_and_keeps_the_ends_and_the_order() -> None:
     assert torch.equal(out[2], ramp[2]), "no displacement is the identity"
 
 
+@pytest.mark.spec("A4")
 @settings(max_examples=30, deadline=None)
 @given(frames=st.integers(4, 120), seed=st.integers(0, 99), name=st.sampled_from(["LB", "LD", "SM", "SS"]))
-def test_A4_warps_stay_inside_whatever_the_size(frames: int, seed: int, name: str) -> None:
+def test_warps_stay_inside_whatever_the_size(frames: int, seed: int, name: str) -> None:
     policy = POLICIES[name].scaled(frames, 16)
     draws = SpecAugment(policy).draw(64, frames, 16, generator(seed))
     assert draws.warp is not None
@@ -130,7 +139,8 @@ def test_A4_warps_stay_inside_whatever_the_size(frames: int, seed: int, name: st
     assert bool(SpecAugment(policy)(x, generator(seed)).isfinite().all()) and torch.equal(x, before)
 
 
-def test_A4_a_policy_without_a_warp_draws_none() -> None:
+@pytest.mark.spec("A4")
+def test_a_policy_without_a_warp_draws_none() -> None:
     assert SpecAugment(POLICIES["icbhi_ast_sup"]).draw(2, 798, 128, generator()).warp is None
 
 

@@ -1,4 +1,4 @@
-"""Event synthesis: new cycles out of annotated crackles and wheezes (SEEDS row A10)."""
+"""Event synthesis: new cycles out of annotated crackles and wheezes (docs/specification.md, A10)."""
 
 from __future__ import annotations
 
@@ -54,13 +54,15 @@ def plan(
 # --- what a new cycle is made of ---
 
 
-def test_A10_eight_seconds_are_80_crackles_or_8_wheezes() -> None:
+@pytest.mark.spec("A10")
+def test_eight_seconds_are_80_crackles_or_8_wheezes() -> None:
     assert Counter(units_of(1, 8.0, 0)) == {"crackle": 80}
     assert Counter(units_of(2, 8.0, 0)) == {"wheeze": 8}
 
 
+@pytest.mark.spec("A10")
 @pytest.mark.parametrize("wheezes", range(1, 8))
-def test_A10_both_are_wheezes_after_crackles_with_one_after_the_first(wheezes: int) -> None:
+def test_both_are_wheezes_after_crackles_with_one_after_the_first(wheezes: int) -> None:
     units = units_of(3, 8.0, wheezes)
     assert Counter(units) == {"wheeze": wheezes, "crackle": (8 - wheezes) * 10}
     assert units[:2] == ("crackle", "wheeze")
@@ -68,7 +70,8 @@ def test_A10_both_are_wheezes_after_crackles_with_one_after_the_first(wheezes: i
     assert list(rest) == sorted(rest), "the other crackles, then the other wheezes"
 
 
-def test_A10_units_share_the_frames_by_their_time() -> None:
+@pytest.mark.spec("A10")
+def test_units_share_the_frames_by_their_time() -> None:
     crackles = lay_out(units_of(1, 8.0, 0), FRAMES)
     assert set(np.bincount(crackles.unit)) == {8, 9} and len(crackles.unit) == FRAMES  # 8.6 frames are 0.1 s
     wheezes = lay_out(units_of(2, 8.0, 0), FRAMES)
@@ -76,14 +79,16 @@ def test_A10_units_share_the_frames_by_their_time() -> None:
     np.testing.assert_array_equal(wheezes.place, np.tile(np.arange(86), 8))
 
 
-def test_A10_crackle_grows_to_three_times_its_size_and_the_others_to_a_share_of_the_normal_class() -> None:
+@pytest.mark.spec("A10")
+def test_crackle_grows_to_three_times_its_size_and_the_others_to_a_share_of_the_normal_class() -> None:
     assert class_targets(LABELS, 1.0) == {1: 8, 2: 7, 3: 8}
     assert class_targets(LABELS, 0.5) == {1: 8, 2: 2, 3: 3}
     assert class_targets(LABELS, 0.1) == {1: 8, 2: 0, 3: 0}
     assert Counter(plan().labels.tolist()) == {1: 8, 2: 7, 3: 8}
 
 
-def test_A10_a_unit_is_an_event_cut_or_with_a_normal_excerpt_before_it() -> None:
+@pytest.mark.spec("A10")
+def test_a_unit_is_an_event_cut_or_with_a_normal_excerpt_before_it() -> None:
     made = plan(scale=3.0)
     for cycles, frames, label in zip(made.cycles.numpy(), made.frames.numpy(), made.labels.tolist(), strict=True):
         if label == 3:
@@ -106,7 +111,8 @@ def test_A10_a_unit_is_an_event_cut_or_with_a_normal_excerpt_before_it() -> None
             assert number[: length - held].max() < 300, "of its own sound, not of its padding"
 
 
-def test_A10_excerpts_are_of_normal_cycles_longer_than_a_second() -> None:
+@pytest.mark.spec("A10")
+def test_excerpts_are_of_normal_cycles_longer_than_a_second() -> None:
     own = np.full(len(LABELS), 80)  # 86 frames are a second
     own[[3, 7]] = 200
     made = plan(own_frames=own)
@@ -115,13 +121,15 @@ def test_A10_excerpts_are_of_normal_cycles_longer_than_a_second() -> None:
     assert set(without.cycles.unique().tolist()) <= {10, 11, 14, 15}, "events alone, repeated"
 
 
-def test_A10_a_class_without_its_events_stays_as_it_is() -> None:
+@pytest.mark.spec("A10")
+def test_a_class_without_its_events_stays_as_it_is() -> None:
     events = annotated()
     crackles = EventFrames(*(column[:2] for column in (events.kinds, events.cycles, events.first, events.frames)))
     assert set(plan(crackles).labels.tolist()) == {1}
 
 
-def test_A10_equal_generators_plan_alike() -> None:
+@pytest.mark.spec("A10")
+def test_equal_generators_plan_alike() -> None:
     first, again, other = plan(), plan(), plan(seed=1)
     assert torch.equal(first.cycles, again.cycles) and torch.equal(first.frames, again.frames)
     assert not torch.equal(first.cycles, other.cycles)
@@ -145,7 +153,8 @@ def cycle_table(**columns: list[Any]) -> pa.Table:
     return pa.table({"recording": ["a", "a", "b"], "start": [0.0, 2.0, 0.0], "end": [2.0, 12.0, 4.0]} | columns)
 
 
-def test_A10_events_are_found_in_the_frames_of_their_cycle() -> None:
+@pytest.mark.spec("A10")
+def test_events_are_found_in_the_frames_of_their_cycle() -> None:
     rows = [("a", 0.5, 0.6, "crackle"), ("a", 5.0, 6.0, "wheeze"), ("a", 3.5, 3.7, "crackle"), ("c", 0, 1, "wheeze")]
     events = pa.Table.from_pylist([dict(zip(EVENTS.names, row, strict=True)) for row in rows], EVENTS)
     found = locate_events(events, cycle_table(), np.array([0, 1, 2]), HybridSpec())
@@ -189,7 +198,9 @@ def config_with(**training: Any) -> ExperimentConfig:
     return ExperimentConfig.parse({**content, "augment": {"policy": "none"}, "training": training})
 
 
-def test_A10_only_the_training_sides_sound_is_in_a_new_cycle(store: FeatureStore, tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.spec("A10")
+def test_only_the_training_sides_sound_is_in_a_new_cycle(store: FeatureStore, tmp_path: Path) -> None:
     config = config_with()
     data = load_fold(store, config, store.split("icbhi", "official", task=config.task), 0, 0, tmp_path)
     marked = np.full_like(data.values, np.nan)  # every frame of the training side is told from all others
@@ -212,7 +223,9 @@ def test_A10_only_the_training_sides_sound_is_in_a_new_cycle(store: FeatureStore
         assert all(heard & {kind, 3} for kind in kinds) and heard <= {0, 3, *kinds}
 
 
-def test_A10_a_training_on_them_runs_and_leaves_the_test_side_alone(store: FeatureStore, tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.spec("A10")
+def test_a_training_on_them_runs_and_leaves_the_test_side_alone(store: FeatureStore, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     config = config_with()
     data = load_fold(store, config, store.split("icbhi", "official", task=config.task), 0, 0, tmp_path)
@@ -245,6 +258,7 @@ def test_what_cannot_be_made_of_events_is_refused(changes: dict[str, Any], said:
         ExperimentConfig.parse(content | changes)
 
 
+@pytest.mark.slow
 def test_a_training_side_without_events_is_told_where_they_go(tmp_path: Path, synthetic_corpus: Path) -> None:
     store = FeatureStore.open(str(tmp_path / "store"), create=True)
     build(open_corpus("icbhi", synthetic_corpus), resolve_feature(FEATURE), store, workers=0)

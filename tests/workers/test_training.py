@@ -21,6 +21,8 @@ from workers.data import FoldData, load_fold
 from workers.evaluation import evaluate
 from workers.training import Diverged, Stopped, Trained, train_fold
 
+pytestmark = pytest.mark.slow
+
 BASE: dict[str, Any] = {
     "feature": TINY_FEATURE,
     "model": {"name": "ast", "size": "tiny", "depth": 1, "patch": 8, "stride": 8},
@@ -71,13 +73,15 @@ def test_sides_are_disjoint_by_patient_and_cover_the_fold(data: FoldData, small_
     assert data.summary.train_class_counts == np.bincount(data.labels[data.train], minlength=4).tolist()
 
 
-def test_T9_the_same_seed_gives_the_same_numbers_and_another_seed_others(data: FoldData) -> None:
+@pytest.mark.spec("T9")
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(data: FoldData) -> None:
     config = config_with()
     first, again, other = train(config, data), train(config, data), train(config, data, seed=1)
     assert same(first, again) and curve(first) == curve(again)
     assert curve(first) != curve(other)
 
 
+@pytest.mark.spec("T13")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -97,7 +101,7 @@ def test_T9_the_same_seed_gives_the_same_numbers_and_another_seed_others(data: F
     ],
     ids=["ast patchmix_cl", "crnn with dropout", "ema", "live blend", "weighted, joined, warped"],
 )
-def test_T13_a_killed_run_resumes_to_the_same_curve(
+def test_a_killed_run_resumes_to_the_same_curve(
     changes: dict[str, Any], data: FoldData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "feature" in changes:
@@ -132,7 +136,8 @@ def test_a_torn_checkpoint_starts_the_run_over(data: FoldData, tmp_path: Path) -
     assert same(train(config_with(), data, checkpoint=folder), train(config_with(), data))
 
 
-def test_T12_the_validation_protocol_keeps_the_best_held_out_epoch(data: FoldData) -> None:
+@pytest.mark.spec("T12")
+def test_the_validation_protocol_keeps_the_best_held_out_epoch(data: FoldData) -> None:
     trained = train(config_with(training={"epochs": 4, "protocol": "validation"}), data)
     scores = [record["validation"]["score"] for record in trained.epochs]
     chosen = trained.protocols["validation"]
@@ -141,8 +146,9 @@ def test_T12_the_validation_protocol_keeps_the_best_held_out_epoch(data: FoldDat
     assert evaluate(chosen.validation, data.labels[data.validation]).icbhi4.score == pytest.approx(max(scores))
 
 
+@pytest.mark.spec("A3")
 @pytest.mark.parametrize("policy", ["icbhi_ast_sup", "LB"])
-def test_A3_features_are_never_written_to(data: FoldData, policy: str) -> None:
+def test_features_are_never_written_to(data: FoldData, policy: str) -> None:
     before = data.values.copy()
     train(config_with(training={"epochs": 1}, augment={"policy": policy}), data)
     assert np.array_equal(before, data.values)

@@ -17,7 +17,8 @@ from feature_store.splits import SplitTable
 from feature_store.store import FeatureStore
 from tests.workers.test_training import config_with, curve, same, train
 from workers.augment.concatenate import BOTH, CRACKLE, NORMAL, RECIPES, WHEEZE, join_frames, plan_pairs
-from workers.config import ExperimentConfig, TrainingConfig
+from workers.config import ExperimentConfig
+from workers.config.training import TrainingConfig
 from workers.data import FoldData, load_fold
 from workers.device import Rows
 from workers.evaluation import evaluate
@@ -43,7 +44,8 @@ def generator(seed: int = 0) -> torch.Generator:
 # --- sampling ---
 
 
-def test_A15_the_weighted_sampler_draws_every_class_alike(data: FoldData) -> None:
+@pytest.mark.spec("A15")
+def test_the_weighted_sampler_draws_every_class_alike(data: FoldData) -> None:
     sampling = Sampling(TrainingConfig(sampler="weighted", batch_size=8), data, generator())
     rng = generator(1)
     drawn = torch.cat([torch.cat(sampling.epoch(rng)) for _ in range(60)])
@@ -64,7 +66,8 @@ def test_shuffling_takes_every_cycle_once_and_drops_the_small_rest(data: FoldDat
     assert Sampling(TrainingConfig(batch_size=count + 5), data, generator()).steps == 1
 
 
-def test_A7_classes_grow_to_the_wanted_size_by_the_published_kinds_of_pairs() -> None:
+@pytest.mark.spec("A7")
+def test_classes_grow_to_the_wanted_size_by_the_published_kinds_of_pairs() -> None:
     labels = np.repeat([NORMAL, CRACKLE, WHEEZE, BOTH], [4000, 900, 300, 100])
     joined = plan_pairs(labels, 1.0, generator())
     classes = np.bincount(np.concatenate([labels, joined.labels.numpy()]), minlength=4)
@@ -79,19 +82,23 @@ def test_A7_classes_grow_to_the_wanted_size_by_the_published_kinds_of_pairs() ->
     assert np.bincount(half.labels.numpy(), minlength=4).tolist() == [0, 0, 500, 700], "a larger class stays as it is"
 
 
-def test_A7_a_kind_of_pair_without_cycles_is_left_out() -> None:
+@pytest.mark.spec("A7")
+def test_a_kind_of_pair_without_cycles_is_left_out() -> None:
     joined = plan_pairs(np.repeat([NORMAL, CRACKLE, WHEEZE], [50, 5, 5]), 1.0, generator())
     assert np.bincount(joined.labels.numpy(), minlength=4).tolist() == [0, 45, 45, 50]
     assert len(plan_pairs(np.repeat([NORMAL], [50]), 1.0, generator()).pairs) == 0
 
 
-def test_A7_joined_frames_are_those_of_the_two_cycles_repeated() -> None:
+@pytest.mark.spec("A7")
+def test_joined_frames_are_those_of_the_two_cycles_repeated() -> None:
     first, second = torch.arange(10.0).view(1, 10, 1), 100 + torch.arange(10.0).view(1, 10, 1)
     out = join_frames(first, second, torch.tensor([3]), torch.tensor([2]))
     assert out.flatten().tolist() == [0, 1, 2, 100, 101, 0, 1, 2, 100, 101]
 
 
-def test_A7_pairs_reach_the_batches_and_only_from_the_training_side(data: FoldData) -> None:
+@pytest.mark.slow
+@pytest.mark.spec("A7")
+def test_pairs_reach_the_batches_and_only_from_the_training_side(data: FoldData) -> None:
     config = TrainingConfig(concat_scale=1.0)
     sampling = Sampling(config, data, generator())
     assert sampling.joined is not None and sampling.class_counts.tolist() == [sampling.class_counts[0]] * 4
@@ -117,7 +124,8 @@ def test_own_frames_are_the_part_before_the_padding(data: FoldData) -> None:
     assert data.own_frames.min() >= 1 and data.own_frames.max() <= frames and len(set(data.own_frames.tolist())) > 3
 
 
-def test_A6_a_stored_version_is_drawn_uniformly_in_training_and_never_in_evaluation(data: FoldData) -> None:
+@pytest.mark.spec("A6")
+def test_a_stored_version_is_drawn_uniformly_in_training_and_never_in_evaluation(data: FoldData) -> None:
     versions = np.stack([data.values + offset for offset in (0.0, 100.0, 200.0)], axis=1).astype(np.float32)
     rows = Rows(with_values(data, values=versions), "train", torch.device("cpu"))
     rng = generator()
@@ -132,7 +140,9 @@ def test_A6_a_stored_version_is_drawn_uniformly_in_training_and_never_in_evaluat
 # --- choosing an epoch ---
 
 
-def test_T11_a_guard_that_is_never_met_keeps_the_last_epoch_and_says_so(data: FoldData) -> None:
+@pytest.mark.slow
+@pytest.mark.spec("T11")
+def test_a_guard_that_is_never_met_keeps_the_last_epoch_and_says_so(data: FoldData) -> None:
     trained = train(config_with(training={"min_sensitivity": 99.9, "watch_test": True}), data)
     assert {name: (said.epoch, said.guarded) for name, said in trained.protocols.items()} == {
         "last": (3, True), "validation": (3, False), "test_best": (3, False)
@@ -140,7 +150,9 @@ def test_T11_a_guard_that_is_never_met_keeps_the_last_epoch_and_says_so(data: Fo
     assert np.array_equal(trained.protocols["validation"].test, trained.protocols["last"].test)
 
 
-def test_T11_an_epoch_below_the_guard_is_not_chosen(data: FoldData) -> None:
+@pytest.mark.slow
+@pytest.mark.spec("T11")
+def test_an_epoch_below_the_guard_is_not_chosen(data: FoldData) -> None:
     learns = {"objective": {"name": "ce", "class_weights": "inverse"}, "optim": {"schedule": "constant"}}
     free = train(config_with(training={"epochs": 6}, **learns), data)
     records = [record["validation"] for record in free.epochs]
@@ -154,7 +166,9 @@ def test_T11_an_epoch_below_the_guard_is_not_chosen(data: FoldData) -> None:
         assert guarded.protocols["validation"].epoch == 1 + int(np.argmax(allowed))
 
 
-def test_E2_epochs_can_be_chosen_by_the_two_class_score(data: FoldData) -> None:
+@pytest.mark.slow
+@pytest.mark.spec("E2")
+def test_epochs_can_be_chosen_by_the_two_class_score(data: FoldData) -> None:
     learns = {"objective": {"name": "ce", "class_weights": "inverse"}, "optim": {"schedule": "constant"}}
     exact = train(config_with(**learns), data)
     either = train(config_with(**learns, training={"metric": "icbhi2"}), data)
@@ -167,6 +181,7 @@ def test_E2_epochs_can_be_chosen_by_the_two_class_score(data: FoldData) -> None:
     assert told == pytest.approx(max(other["score"] for _, other in pairs))
 
 
+@pytest.mark.slow
 def test_an_epoch_is_chosen_by_the_task_s_own_metric_unless_one_is_named(data: FoldData) -> None:
     learns = {"objective": {"name": "ce", "class_weights": "inverse"}, "optim": {"schedule": "constant"}}
     voices = replace(data, summary=data.summary.model_copy(update={"metric": "uar"}))
@@ -180,7 +195,8 @@ def test_an_epoch_is_chosen_by_the_task_s_own_metric_unless_one_is_named(data: F
 # --- data ---
 
 
-def test_D13_devices_filter_both_sides_or_say_which_is_empty(small_home: Path, tmp_path: Path) -> None:
+@pytest.mark.spec("D13")
+def test_devices_filter_both_sides_or_say_which_is_empty(small_home: Path, tmp_path: Path) -> None:
     store = FeatureStore.open(Settings.load(small_home).store)
     split = store.split("icbhi", "official", task="lungsound4")
     everything = load_fold(store, config_with(), split, 0, 0, tmp_path)
@@ -198,7 +214,9 @@ def test_D13_devices_filter_both_sides_or_say_which_is_empty(small_home: Path, t
         load_fold(store, config_with(devices=[common[0]]), without, 0, 0, tmp_path)
 
 
-def test_F5_statistics_are_those_of_the_training_side_and_stay_with_the_weights(data: FoldData) -> None:
+@pytest.mark.slow
+@pytest.mark.spec("F5")
+def test_statistics_are_those_of_the_training_side_and_stay_with_the_weights(data: FoldData) -> None:
     values = data.values[data.train].astype(np.float64)
     trained = train(config_with(model={"standardize": "train"}, training={"epochs": 1}), data)
     kept = {round(float(value), 4) for value in trained.weights.values() if value.numel() == 1}
@@ -208,7 +226,9 @@ def test_F5_statistics_are_those_of_the_training_side_and_stay_with_the_weights(
 # --- how a step is run ---
 
 
-def test_T9_deterministic_mode_gives_the_same_bits_and_ends_with_the_run(data: FoldData) -> None:
+@pytest.mark.slow
+@pytest.mark.spec("T9")
+def test_deterministic_mode_gives_the_same_bits_and_ends_with_the_run(data: FoldData) -> None:
     config = config_with(training={"deterministic": True, "epochs": 1})
     within: list[bool] = []
     one = train(config, data, on_epoch=lambda record: within.append(torch.are_deterministic_algorithms_enabled()))
@@ -217,6 +237,7 @@ def test_T9_deterministic_mode_gives_the_same_bits_and_ends_with_the_run(data: F
     assert within == [True] and not torch.are_deterministic_algorithms_enabled()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["ce", "patchmix_cl"])
 def test_a_compiled_step_gives_the_numbers_of_the_plain_one(
     data: FoldData, monkeypatch: pytest.MonkeyPatch, objective: str
@@ -238,14 +259,17 @@ def test_a_compiled_step_gives_the_numbers_of_the_plain_one(
     torch.compiler.reset()
 
 
-def test_T6_bfloat16_trains_to_finite_numbers_close_to_full_precision(data: FoldData) -> None:
+@pytest.mark.slow
+@pytest.mark.spec("T6")
+def test_bfloat16_trains_to_finite_numbers_close_to_full_precision(data: FoldData) -> None:
     half = train(config_with(training={"precision": "bf16"}, optim={"clip_norm": 1.0}), data)
     full = train(config_with(training={"precision": "fp32"}, optim={"clip_norm": 1.0}), data)
     assert half.epochs[0]["train_loss"] == pytest.approx(full.epochs[0]["train_loss"], rel=0.02)
     assert half.epochs[0]["train_loss"] != full.epochs[0]["train_loss"]
 
 
-def test_T6_gradients_are_clipped(data: FoldData) -> None:
+@pytest.mark.spec("T6")
+def test_gradients_are_clipped(data: FoldData) -> None:
     run = _Run(config_with(optim={"clip_norm": 1e-3}), data, 0, torch.device("cpu"), None, 0.0)
     run.trained.train()
     run.schedule.apply(run.optimizer, 1, 0)

@@ -14,12 +14,13 @@ from torch.nn import functional as F
 from feature_store.errors import UserError
 from workers.config import ExperimentConfig
 from workers.inputs import WithScalars, inputs_of
-from workers.models import build_model, load_checkpoint
+from workers.models import build_model
+from workers.models.checkpoint import load_checkpoint
 from workers.objectives import build_objective
 
 CHECKPOINT = "voice/mfcc13_use_all.pth"
 SHAPES = {13: (3, 12), 17: (3, 12), 21: (4, 12), 30: (5, 12), 50: (8, 12)}
-"""Coefficients and frames after the third stage (SEEDS 4.2)."""
+"""Coefficients and frames after the third stage (docs/specification.md, 4.2)."""
 
 
 def config(n_mfcc: int = 13, **model: Any) -> ExperimentConfig:
@@ -47,7 +48,10 @@ def batch(n_mfcc: int = 13, size: int = 6) -> WithScalars:
 
 
 def published_forward(state: dict[str, Tensor], coefficients: Tensor, medical: Tensor) -> Tensor:
-    """Logits of the specification (SEEDS 4.2), written out; ``[batch, 1, n_mfcc, 126]`` and ``[batch, 44]``."""
+    """Logits of the specification, written out; ``[batch, 1, n_mfcc, 126]`` and ``[batch, 44]``.
+
+    Specified in docs/specification.md, 4.2.
+    """
     x = coefficients
     for n in (1, 2, 3):
         x = F.celu(F.conv2d(x, state[f"conv{n}.weight"], state[f"conv{n}.bias"], padding=1))
@@ -69,8 +73,9 @@ def normalised(x: Tensor, state: dict[str, Tensor], part: str) -> Tensor:
     return (x - mean) / torch.sqrt(variance + 1e-5) * weight + bias
 
 
+@pytest.mark.spec("M13")
 @pytest.mark.parametrize("n_mfcc", SHAPES)
-def test_M13_every_size_has_the_published_live_parameters_and_stages(n_mfcc: int) -> None:
+def test_every_size_has_the_published_live_parameters_and_stages(n_mfcc: int) -> None:
     model = built(config(n_mfcc))
     assert sum(p.numel() for p in model.parameters()) == 444_261
     seen: list[tuple[int, ...]] = []
@@ -82,7 +87,8 @@ def test_M13_every_size_has_the_published_live_parameters_and_stages(n_mfcc: int
     assert seen == [(6, 64, *SHAPES[n_mfcc])]
 
 
-def test_M13_the_published_checkpoint_gives_the_logits_of_the_specification(shared_data: Path) -> None:
+@pytest.mark.spec("M13")
+def test_the_published_checkpoint_gives_the_logits_of_the_specification(shared_data: Path) -> None:
     path = shared_data / CHECKPOINT
     if not path.is_file():
         pytest.skip(f"no {path}")
@@ -96,7 +102,8 @@ def test_M13_the_published_checkpoint_gives_the_logits_of_the_specification(shar
     torch.testing.assert_close(own[:, [1, 2, 3, 4, 0]], wanted, rtol=1e-4, atol=1e-5)  # its order: 1 to 5, normal last
 
 
-def test_M13_a_published_layout_with_unused_layers_loads_and_normal_comes_first(tmp_path: Path) -> None:
+@pytest.mark.spec("M13")
+def test_a_published_layout_with_unused_layers_loads_and_normal_comes_first(tmp_path: Path) -> None:
     state = made_checkpoint()
     torch.save(state, tmp_path / "mfcc13_use_all.pth")
     model = built(config())
@@ -130,7 +137,8 @@ def made_checkpoint() -> dict[str, Tensor]:
     return {f"{part}.{name}": value for part, layer in layers.items() for name, value in layer.state_dict().items()}
 
 
-def test_L14_softmax_in_the_network_shrinks_the_gradient_and_is_named_in_the_record() -> None:
+@pytest.mark.spec("L14")
+def test_softmax_in_the_network_shrinks_the_gradient_and_is_named_in_the_record() -> None:
     counts = np.array([10, 20, 30, 40, 50])
     given = {mode: config(softmax_in_net=mode) for mode in ("off", "seed_compat")}
     assert given["off"].compat == [] and given["seed_compat"].compat == ["model.softmax_in_net"]
@@ -145,7 +153,8 @@ def test_L14_softmax_in_the_network_shrinks_the_gradient_and_is_named_in_the_rec
     assert 0 < norms["seed_compat"] < 0.5 * norms["off"]
 
 
-def test_L14_the_doubled_softmax_is_that_of_the_source() -> None:
+@pytest.mark.spec("L14")
+def test_the_doubled_softmax_is_that_of_the_source() -> None:
     one = config(softmax_in_net="seed_compat")
     model, inputs, labels = built(one).train(), batch(), torch.tensor([0, 1, 2, 3, 4, 0])
     counts = np.array([10, 20, 30, 40, 50])
@@ -157,12 +166,14 @@ def test_L14_the_doubled_softmax_is_that_of_the_source() -> None:
     torch.testing.assert_close(loss.total, (weights * nll).sum() / weights.sum())
 
 
-def test_L14_what_is_evaluated_are_logits_whose_softmax_is_the_sources_output() -> None:
+@pytest.mark.spec("L14")
+def test_what_is_evaluated_are_logits_whose_softmax_is_the_sources_output() -> None:
     doubled, plain = built(config(softmax_in_net="seed_compat")).eval(), built(config()).eval()
     torch.testing.assert_close(doubled(batch()), plain(batch()))
 
 
-def test_A16_class_weights_of_one_over_the_count_give_the_sources_loss() -> None:
+@pytest.mark.spec("A16")
+def test_class_weights_of_one_over_the_count_give_the_sources_loss() -> None:
     one = config()
     model, inputs, labels = built(one).eval(), batch(), torch.tensor([0, 1, 2, 3, 4, 0])
     counts = np.array([3, 5, 7, 11, 45])
@@ -171,6 +182,7 @@ def test_A16_class_weights_of_one_over_the_count_give_the_sources_loss() -> None
     torch.testing.assert_close(loss.total, source(model(inputs), labels))
 
 
+@pytest.mark.slow
 def test_the_model_learns_a_tiny_batch() -> None:
     model, inputs, labels = built(config()).train(), batch(), torch.tensor([0, 1, 2, 3, 4, 0])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)

@@ -10,7 +10,8 @@ import pytest
 
 from feature_store.errors import UserError
 from tests.conftest import TINY_FEATURE
-from workers.config import ExperimentConfig, Pretrained
+from workers.config import ExperimentConfig
+from workers.config.models import Pretrained
 from workers.weights import local_weights, pin_weights
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from workers.augment.roll import Roll
 from workers.augment.spec_augment import POLICIES, SpecAugment
-from workers.config import AugmentConfig
+from workers.config.training import AugmentConfig
 from workers.inputs import Inputs, WithScalars, WithShares
 
 __all__ = ["Augment", "augmented", "build_augment"]

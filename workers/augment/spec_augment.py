@@ -180,7 +180,8 @@ def warp_time(x: Tensor, point: Tensor, moved: Tensor) -> Tensor:
     """A batch with one point in time of each sample moved, the ends staying where they are.
 
     Between the three, time is stretched or squeezed evenly and frames are interpolated linearly. The order of frames is
-    kept, which the spline of Patch-Mix's release does not ensure (SEEDS 2.3); all bins move alike, as in SpecAugment.
+    kept, which the spline of Patch-Mix's release does not ensure (docs/specification.md, 2.3); all bins move alike, as
+    in SpecAugment.
 
     Args:
         x: ``[batch, 1, frames, bins]``.

@@ -14,73 +14,11 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from feature_store.errors import UserError
 from feature_store.features import FeatureSpec, resolve_feature
-from workers.config.base import Part, explain
-from workers.config.models import (
-    CHANNEL_MODELS,
-    CLUSTER_MODELS,
-    SCALAR_MODELS,
-    TOKEN_MODELS,
-    AstConfig,
-    Cnn8Config,
-    CnnConfig,
-    CrnnConfig,
-    CycleGuardianConfig,
-    EfficientNetConfig,
-    MnConfig,
-    ModelConfig,
-    Pretrained,
-    ResNetConfig,
-    SsastConfig,
-    VggConfig,
-    VoiceCnnConfig,
-)
-from workers.config.objectives import (
-    CLUSTER_OBJECTIVES,
-    TOKEN_OBJECTIVES,
-    CeConfig,
-    ClassWeights,
-    CutMixMixupConfig,
-    CycleGuardianLossConfig,
-    ObjectiveConfig,
-    PatchMixClConfig,
-    PatchMixConfig,
-    TargetType,
-)
-from workers.config.training import AugmentConfig, AverageConfig, Metric, OptimConfig, TrainingConfig
-
-__all__ = [
-    "TOKEN_MODELS",
-    "TOKEN_OBJECTIVES",
-    "AstConfig",
-    "AugmentConfig",
-    "AverageConfig",
-    "CeConfig",
-    "ClassWeights",
-    "Cnn8Config",
-    "CnnConfig",
-    "CrnnConfig",
-    "CutMixMixupConfig",
-    "CycleGuardianConfig",
-    "CycleGuardianLossConfig",
-    "EfficientNetConfig",
-    "ExperimentConfig",
-    "Metric",
-    "MnConfig",
-    "ModelConfig",
-    "ObjectiveConfig",
-    "OptimConfig",
-    "Part",
-    "PatchMixClConfig",
-    "PatchMixConfig",
-    "Pretrained",
-    "ResNetConfig",
-    "SsastConfig",
-    "TargetType",
-    "TrainingConfig",
-    "VggConfig",
-    "VoiceCnnConfig",
-    "explain",
-]
+from workers.config.base import Part
+from workers.config.explain import explain
+from workers.config.models import MODELS, ModelConfig
+from workers.config.objectives import OBJECTIVES, ObjectiveConfig
+from workers.config.training import AugmentConfig, OptimConfig, TrainingConfig
 
 
 class ExperimentConfig(Part):
@@ -103,58 +41,10 @@ class ExperimentConfig(Part):
 
     @model_validator(mode="after")
     def _fits(self) -> ExperimentConfig:
-        if self.objective.name in TOKEN_OBJECTIVES and self.model.name not in TOKEN_MODELS:
-            raise ValueError(
-                f"objective '{self.objective.name}' mixes patch tokens, which model '{self.model.name}' does not have; "
-                f"use model {', '.join(sorted(TOKEN_MODELS))}, or objective ce"
-            )
-        if self.objective.name in CLUSTER_OBJECTIVES and self.model.name not in CLUSTER_MODELS:
-            raise ValueError(
-                f"objective '{self.objective.name}' clusters groups of frames, which model '{self.model.name}' does "
-                f"not have; use model {', '.join(sorted(CLUSTER_MODELS))}, or another objective"
-            )
-        if self.feature.channels is not None and self.model.name not in CHANNEL_MODELS:
-            raise ValueError(
-                f"feature '{self.feature.kind}' has {self.feature.channels} maps, and model '{self.model.name}' takes "
-                f"one; use model {', '.join(sorted(CHANNEL_MODELS))}"
-            )
-        if self.feature.scalars and self.model.name not in SCALAR_MODELS:
-            raise ValueError(
-                f"feature '{self.feature.kind}' has {self.feature.scalars} scalars, which model '{self.model.name}' "
-                f"does not take; use model {', '.join(sorted(SCALAR_MODELS))}"
-            )
-        if self.packed:
-            _check_packed(self)
-        if isinstance(self.model, AstConfig | SsastConfig):
-            frames, bins = scaled(self.feature.shape, self.model.resize)
-            patch_bins, patch_frames = self.model.patch_size
-            if bins < patch_bins or frames < patch_frames:
-                raise ValueError(
-                    f"a patch of {patch_bins} bins x {patch_frames} frames does not fit a feature of {frames} frames x "
-                    f"{bins} bins"
-                )
-        if self.optim.warmup_epochs and self.optim.warmup_epochs >= self.training.epochs:
-            raise ValueError(
-                f"optim.warmup_epochs: a warm-up of {self.optim.warmup_epochs} epochs leaves none of "
-                f"{self.training.epochs} to train in; use at most {self.training.epochs - 1}"
-            )
-        if self.training.concat_scale and (self.task != "lungsound4" or self.feature.pad != "repeat"):
-            raise ValueError(
-                "training.concat_scale joins cycles of the four lung-sound classes that are padded by repetition: "
-                f"it needs task lungsound4 and pad repeat, not {self.task} and {self.feature.pad}"
-            )
-        if self.training.event_scale and (self.task != "lungsound4" or self.feature.seconds < 2):
-            raise ValueError(
-                "training.event_scale makes cycles of crackles and wheezes: it needs task lungsound4 and at least two "
-                f"seconds, not {self.task} and {self.feature.seconds:g} s"
-            )
-        if self.training.event_scale and (self.training.concat_scale or self.feature.scalars):
-            raise ValueError(
-                "training.event_scale makes cycles of maps, and is the only one to: set concat_scale to 0, and take a "
-                "feature without scalars"
-            )
-        if self.training.concat_scale and (self.feature.copies or self.feature.channels):
-            raise ValueError("training.concat_scale joins cycles of one map as they are: set feature.copies to 0")
+        OBJECTIVES.check(self.objective, self)
+        MODELS.check(self.model, self)
+        for part in (self.augment, self.optim, self.training):
+            part.check(self)
         return self
 
     @classmethod
@@ -173,18 +63,29 @@ class ExperimentConfig(Part):
 
     def content(self) -> dict[str, Any]:
         """What decides a result, as plain JSON values: without defaults, so that a new setting whose default keeps the
-        old behaviour renames no finished result, and without a pretrained file's place."""
+        old behaviour renames no finished result, and without a pretrained file's place. With `packages`, if any."""
         dump = self.model_dump(mode="json", exclude_defaults=True)
         dump["feature"] = self.feature.feature_id
         pretrained = dump["model"].get("pretrained")
         if pretrained and pretrained.get("sha256"):
             del pretrained["file"]
-        return dump
+        return dump | ({"packages": packages} if (packages := self.packages) else {})
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """``{"model": "toy-package 1.0"}``: the other packages that parts are from. The digest of
+        `workers.numbers_version` does not cover their code, so their versions decide a result, too.
+
+        Raises:
+            UserError: one of them is not installed here.
+        """
+        found = {"model": MODELS.package(self.model), "objective": OBJECTIVES.package(self.objective)}
+        return {part: package for part, package in found.items() if package}
 
     @property
     def packed(self) -> bool:
         """Whether the model receives where each cycle's padding begins."""
-        return bool(getattr(self.model, "packed", False))
+        return self.model.takes_shares
 
     def own_frames(self, seconds: np.ndarray) -> np.ndarray:
         """Frames ``[cycles]`` of the feature before the padding of cycles of so many seconds begins, at least one."""
@@ -210,24 +111,3 @@ class ExperimentConfig(Part):
         """16 hex digits over `content`."""
         text = json.dumps(self.content(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _check_packed(config: ExperimentConfig) -> None:
-    """What moves a cycle's own sound from the beginning, or mixes it with another's, does not go with it."""
-    fits = {
-        "feature.pad repeat or augment": config.feature.pad in {"repeat", "augment"},
-        "feature.copies 0 or feature.copy_by noise": not config.feature.copies or config.feature.copy_by == "noise",
-        "objective ce": config.objective.name == "ce",
-        "augment.roll 0": not config.augment.roll,
-        "training.concat_scale 0": not config.training.concat_scale,
-        "training.event_scale 0": not config.training.event_scale,
-    }
-    for wanted, fit in fits.items():
-        if not fit:
-            raise ValueError(f"model.packed needs {wanted}: a cycle's own sound comes first, and padding after it")
-
-
-def scaled(shape: tuple[int, ...], resize: float) -> tuple[int, int]:
-    """Frames and bins of a feature after `resize`: each cut down to a whole number, as Patch-Mix does."""
-    frames, bins = shape[-2:]
-    return int(frames * resize), int(bins * resize)

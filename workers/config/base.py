@@ -1,67 +1,85 @@
-"""What the parts of a config have in common, and a validation error in a reader's words."""
+"""What the parts of a config have in common."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, get_args
 
-from pydantic import BaseModel, ValidationError
-
-from feature_store.errors import nearest, shortened
+from feature_store.features import Spec
 from feature_store.typed_settings import TypedSettings
 
-MOST = 10  # problems that a message names
-LONGEST = 400  # characters of a reason
+
+class Experiment(Protocol):
+    """The whole config, for a part that checks whether the others suit it.
+
+    A part is `Any` here, since its class is defined in a module that imports this one.
+    """
+
+    @property
+    def task(self) -> str: ...
+    @property
+    def feature(self) -> Spec: ...
+    @property
+    def model(self) -> Any: ...
+    @property
+    def objective(self) -> Any: ...
+    @property
+    def augment(self) -> Any: ...
+    @property
+    def optim(self) -> Any: ...
+    @property
+    def training(self) -> Any: ...
 
 
 class Part(TypedSettings):
     """Base of every part of a config."""
 
+    def check(self, config: Experiment) -> None:
+        """Refuse what this part cannot work with in the others. All parts are valid by themselves.
 
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """A pydantic error in a reader's words, one clause per problem, the first `MOST` of them."""
-    clauses = []
-    problems = error.errors()
-    for problem in problems[:MOST]:
-        path, parent = _follow(model, [str(step) for step in problem["loc"]])
-        key = ".".join(path)
-        if problem["type"] == "extra_forbidden":
-            clauses.append(f"unknown key '{shortened(key)}' ({nearest(path[-1], _field_names(parent))})")
-        elif problem["type"] in {"union_tag_invalid", "union_tag_not_found"}:
-            context = problem["ctx"]
-            clauses.append(
-                f"'{key}' needs a {context['discriminator']} out of {context.get('expected_tags', 'the known ones')}"
-            )
-        elif problem["type"] == "value_error":
-            reason = shortened(str(problem["ctx"]["error"]), LONGEST)
-            clauses.append(f"{key}: {reason}" if path else reason)
-        else:
-            clauses.append(f"'{key}' = {shortened(repr(problem['input']))}: {problem['msg'].lower()}")
-    if len(problems) > MOST:
-        clauses.append(f"and {len(problems) - MOST} more")
-    return "; ".join(clauses)
+        Raises:
+            ValueError: what does not fit, and what to use instead.
+        """
 
 
-def _follow(model: Any, loc: list[str]) -> tuple[list[str], Any]:
-    """An error's place as the user wrote it, without the tags of unions, and what holds its last key."""
-    path: list[str] = []
-    parent = here = model
-    for step in loc:
-        members = [member for member in getattr(here, "__args__", ()) if _tagged(member, step)]
-        if members:
-            here = members[0]
-            continue
-        path.append(step)
-        parent = here
-        field = getattr(here, "model_fields", {}).get(step)
-        here = field.annotation if field is not None else None
-    return path, parent
+class NamedPart(Part):
+    """A part that has one class out of several, found by `name`.
 
+    Each class has a setting `name`, a `Literal` of one or more names.
 
-def _field_names(model: Any) -> list[str]:
-    members = [model] if hasattr(model, "model_fields") else getattr(model, "__args__", ())
-    return sorted({name for member in members for name in getattr(member, "model_fields", {})})
+    Attributes:
+        label: what tables call it.
+        module: dotted name of the module whose function `build` makes what the settings describe. The class itself is
+            imported by processes that must stay small, so its own module imports no torch.
+    """
 
+    label: ClassVar[str]
+    module: ClassVar[str]
 
-def _tagged(member: Any, tag: str) -> bool:
-    fields = getattr(member, "model_fields", {})
-    return any(tag in getattr(fields[key].annotation, "__args__", ()) for key in ("name", "kind") if key in fields)
+    if TYPE_CHECKING:
+        name: str  # a field of the subclasses: here it would come first in every stored config
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """What `name` may be; nothing for a class that is only a base of others."""
+        return get_args(cls.model_fields["name"].annotation) if "name" in cls.model_fields else ()
+
+    @classmethod
+    def describe(cls, settings: Mapping[str, Any]) -> str:
+        """Label and size for tables.
+
+        Args:
+            settings: of a stored config, complete, but not checked.
+
+        Raises:
+            KeyError, TypeError, ValueError: they are not settings of this class.
+        """
+        return cls.label
+
+    @classmethod
+    def fault(cls) -> str | None:
+        """What the class itself lacks; None for a class that can be used."""
+        for attribute in ("label", "module"):
+            if not isinstance(text := getattr(cls, attribute, None), str) or not text:
+                return f"{cls.__name__} has no class attribute {attribute}, a text"
+        return None

@@ -1,18 +1,24 @@
-"""Settings of the objectives."""
+"""Settings of the objectives: one class each, with label and the module that builds it."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainValidator, SerializeAsAny, model_validator
 
-from workers.config.base import Part
+from workers.config.base import Experiment, NamedPart
+from workers.config.models import models_that_take
+from workers.config.part_classes import PartClasses
 
 ClassWeights = Literal["none", "inverse", "sqrt_inverse"]
 TargetType = Literal["grad_block", "grad_flow", "project_block", "project_flow"]
 
 
-class WeightedPart(Part):
+class ObjectivePart(NamedPart):
+    """Base of the objectives' settings. Its `build` is that of `workers.objectives.build_objective`."""
+
+
+class WeightedPart(ObjectivePart):
     class_weights: ClassWeights = Field(
         default="none", description="of the cross entropy: one over the class' training cycles, or over their root"
     )
@@ -22,9 +28,20 @@ class MixPart(WeightedPart):
     mix_beta: float = Field(default=1.0, ge=0, le=1000, description="lambda ~ Beta(b, b); 0 means no mixing")
     domain: Literal["patch", "time"] = Field(default="patch", description="Patch or TPatch: whole time columns")
 
+    def check(self, config: Experiment) -> None:
+        """Refuse a model without patch tokens."""
+        if "tokens" not in config.model.takes:
+            raise ValueError(
+                f"objective '{self.name}' mixes patch tokens, which model '{config.model.name}' does not have; use "
+                f"model {', '.join(models_that_take('tokens'))}, or objective ce"
+            )
+
 
 class CeConfig(WeightedPart):
     """Cross entropy."""
+
+    label = "Cross entropy"
+    module = "workers.objectives.cross_entropy"
 
     name: Literal["ce"]
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
@@ -33,11 +50,17 @@ class CeConfig(WeightedPart):
 class PatchMixConfig(MixPart):
     """Patch-Mix with mixed cross entropy (Bae et al., 2023)."""
 
+    label = "Patch-Mix"
+    module = "workers.objectives.patch_mix"
+
     name: Literal["patchmix"]
 
 
 class PatchMixClConfig(MixPart):
     """Patch-Mix contrastive learning (Bae et al., 2023): CE on the clean batch + alpha * contrastive loss."""
+
+    label = "Patch-Mix CL"
+    module = "workers.objectives.contrastive"
 
     name: Literal["patchmix_cl"]
     alpha: float = Field(default=1.0, ge=0, le=1e6, description="weight of the contrastive loss")
@@ -52,8 +75,11 @@ class PatchMixClConfig(MixPart):
     )
 
 
-class CutMixMixupConfig(Part):
-    """CutMix and Mixup in turns, with a cross entropy of soft labels (SEEDS 5.5)."""
+class CutMixMixupConfig(ObjectivePart):
+    """CutMix and Mixup in turns, with a cross entropy of soft labels (docs/specification.md, 5.5)."""
+
+    label = "CutMix and mixup"
+    module = "workers.objectives.cutmix_mixup"
 
     name: Literal["cutmix_mixup"]
     cutmix_prob: float = Field(default=0.5, ge=0, le=1, description="share of batches that CutMix mixes")
@@ -73,7 +99,13 @@ class CutMixMixupConfig(Part):
 
 
 class CycleGuardianLossConfig(WeightedPart):
-    """Deep clustering, similarity constraint and group-mix contrast beside the cross entropy (SEEDS 3.4)."""
+    """Deep clustering, similarity constraint and group-mix contrast beside the cross entropy.
+
+    Specified in docs/specification.md, 3.4.
+    """
+
+    label = "CycleGuardian"
+    module = "workers.objectives.cycleguardian"
 
     name: Literal["cycleguardian"]
     p_cluster: float = Field(
@@ -103,10 +135,14 @@ class CycleGuardianLossConfig(WeightedPart):
         default="trained", description="seed_compat: the projector stays as it was initialised"
     )
 
+    def check(self, config: Experiment) -> None:
+        """Refuse a model without clusters."""
+        if "clusters" not in config.model.takes:
+            raise ValueError(
+                f"objective '{self.name}' clusters groups of frames, which model '{config.model.name}' does not have; "
+                f"use model {', '.join(models_that_take('clusters'))}, or another objective"
+            )
 
-ObjectiveConfig = Annotated[
-    CeConfig | PatchMixConfig | PatchMixClConfig | CutMixMixupConfig | CycleGuardianLossConfig,
-    Field(discriminator="name"),
-]
-TOKEN_OBJECTIVES = frozenset({"patchmix", "patchmix_cl"})
-CLUSTER_OBJECTIVES = frozenset({"cycleguardian"})
+
+OBJECTIVES = PartClasses(ObjectivePart, "lungtune.objectives", vars())
+ObjectiveConfig = Annotated[ObjectivePart, PlainValidator(OBJECTIVES.validate), SerializeAsAny(), OBJECTIVES]

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from feature_store.metrics import Metric
-from workers.config.base import Part
+from workers.config.base import Experiment, Part
 
 
 class AugmentConfig(Part):
@@ -59,6 +59,15 @@ class OptimConfig(Part):
         if any(first < 1 for first in self.decay_epochs) or list(self.decay_epochs) != sorted(set(self.decay_epochs)):
             raise ValueError(f"decay_epochs must be rising epochs from 1, not {list(self.decay_epochs)}")
         return self
+
+    def check(self, config: Experiment) -> None:
+        """Refuse a warm-up that is as long as the training."""
+        epochs = config.training.epochs
+        if self.warmup_epochs and self.warmup_epochs >= epochs:
+            raise ValueError(
+                f"optim.warmup_epochs: a warm-up of {self.warmup_epochs} epochs leaves none of {epochs} to train in; "
+                f"use at most {epochs - 1}"
+            )
 
 
 class AverageConfig(Part):
@@ -112,3 +121,24 @@ class TrainingConfig(Part):
         default="last", description="whose epoch's weights are kept, and whose Score leads"
     )
     watch_test: bool = Field(default=False, description="also score the test side after every epoch (`test_best`)")
+
+    def check(self, config: Experiment) -> None:
+        """Refuse a task or a feature of which no cycles can be joined or made."""
+        task, feature = config.task, config.feature
+        if self.concat_scale and (task != "lungsound4" or feature.pad != "repeat"):
+            raise ValueError(
+                "training.concat_scale joins cycles of the four lung-sound classes that are padded by repetition: "
+                f"it needs task lungsound4 and pad repeat, not {task} and {feature.pad}"
+            )
+        if self.event_scale and (task != "lungsound4" or feature.seconds < 2):
+            raise ValueError(
+                "training.event_scale makes cycles of crackles and wheezes: it needs task lungsound4 and at least two "
+                f"seconds, not {task} and {feature.seconds:g} s"
+            )
+        if self.event_scale and (self.concat_scale or feature.scalars):
+            raise ValueError(
+                "training.event_scale makes cycles of maps, and is the only one to: set concat_scale to 0, and take a "
+                "feature without scalars"
+            )
+        if self.concat_scale and (feature.copies or feature.channels):
+            raise ValueError("training.concat_scale joins cycles of one map as they are: set feature.copies to 0")

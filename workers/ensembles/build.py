@@ -12,7 +12,7 @@ import numpy as np
 
 from feature_store.errors import UserError
 from feature_store.metrics import USUAL, Metric
-from workers.ensembles.members import Member, SidePredictions, folds_of, load_members, panels
+from workers.ensembles.members import Member, folds_of, load_members, panels
 from workers.ensembles.record import (
     EnsembleMember,
     EnsembleResult,
@@ -25,6 +25,7 @@ from workers.ensembles.record import (
 from workers.ensembles.store import EnsembleStore
 from workers.ensembles.weights import combine, greedy_weights, mean_weights, measured, score_weights, softmax_weights
 from workers.evaluation import Metrics, evaluate
+from workers.predictions import Predictions
 from workers.provenance import command_line, lungtune_version, now
 from workers.results import ResultStore
 
@@ -38,7 +39,7 @@ class Combined:
 
     fold: int
     name: str
-    cycles: SidePredictions
+    cycles: Predictions
     logits: np.ndarray
 
     @property

@@ -2,46 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from feature_store.errors import UserError, nearest
-from workers.evaluation import softmax
-from workers.results import PREDICTIONS, FoldResult, ResultStore
-
-HONEST = ("validation", "last")
-COLUMNS = {"cycle_ids": "cycle_id", "patients": "patient", "devices": "device"}
-
-
-@dataclass(frozen=True)
-class SidePredictions:
-    """One side's cycles and what a member says of them.
-
-    Attributes:
-        cycle_ids, patients, devices, labels: ``[cycles]``.
-        probabilities: ``[cycles, classes]`` float64.
-    """
-
-    cycle_ids: np.ndarray
-    patients: np.ndarray
-    devices: np.ndarray
-    labels: np.ndarray
-    probabilities: np.ndarray
-
-    def in_order_of(self, other: SidePredictions) -> SidePredictions | None:
-        """The same rows in another's order; None where the cycles or their labels are not the same."""
-        if len(self.cycle_ids) != len(other.cycle_ids):
-            return None
-        mine, theirs = np.argsort(self.cycle_ids), np.argsort(other.cycle_ids)
-        order = np.empty(len(mine), dtype=np.int64)
-        order[theirs] = mine
-        same = np.array_equal(self.cycle_ids[order], other.cycle_ids)
-        if not same or not np.array_equal(self.labels[order], other.labels):
-            return None
-        return SidePredictions(**{name: column[order] for name, column in vars(self).items()})
+from workers.predictions import Predictions, read_both_sides
+from workers.results import HONEST, FoldResult, ResultStore
 
 
 @dataclass(frozen=True)
@@ -49,8 +15,8 @@ class Member:
     """One fold run, its predictions of the test side and of the patients held out of its training."""
 
     result: FoldResult
-    test: SidePredictions
-    held_out: SidePredictions
+    test: Predictions
+    held_out: Predictions
 
     @property
     def name(self) -> str:
@@ -119,27 +85,17 @@ def panels(members: Sequence[Member]) -> list[list[Member]]:
 
 
 def _load(results: ResultStore, name: str, protocol: str) -> Member:
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
     result = results.get(name)
     if result is None:
         raise UserError(f"there is no result {name}", where=results.storage.uri(""))
-    table = pq.read_table(io.BytesIO(results.read(name, PREDICTIONS)))
-    sides = {}
+    found = read_both_sides(results, name)
     for side in ("test", "validation"):
-        rows = table.filter(pc.and_(pc.equal(table["side"], side), pc.equal(table["protocol"], protocol)))
-        if not rows.num_rows:
+        if (side, protocol) not in found:
             raise UserError(
                 f"result {name[:12]} has no predictions of its {side} side under protocol '{protocol}'",
                 hint="only fold runs that kept their predictions can be members",
             )
-        logits = rows["logits"].combine_chunks()
-        values = logits.flatten().to_numpy(zero_copy_only=False).reshape(rows.num_rows, -1)
-        names = {key: np.asarray(rows[column].to_pylist(), dtype=str) for key, column in COLUMNS.items()}
-        labels = rows["label"].to_numpy().astype(np.int64)
-        sides[side] = SidePredictions(**names, labels=labels, probabilities=softmax(values))
-    return Member(result, sides["test"], sides["validation"])
+    return Member(result, found["test", protocol], found["validation", protocol])
 
 
 def _check_alike(members: Sequence[Member]) -> None:
@@ -211,7 +167,7 @@ def _aligned(members: Sequence[Member]) -> list[Member]:
     return aligned
 
 
-def _difference(mine: SidePredictions, other: SidePredictions) -> str:
+def _difference(mine: Predictions, other: Predictions) -> str:
     """In what two test sides differ."""
     a, b = set(mine.cycle_ids.tolist()), set(other.cycle_ids.tolist())
     if a != b:

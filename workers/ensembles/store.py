@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -10,7 +9,7 @@ from pydantic import ValidationError
 from feature_store.errors import UserError
 from feature_store.storage import Storage, open_storage
 from workers.ensembles.record import EnsembleResult
-from workers.results import PREDICTIONS
+from workers.results import PREDICTIONS, table_of_side
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,15 +61,11 @@ class EnsembleStore:
         Raises:
             UserError: there is no such ensemble.
         """
-        import pyarrow.compute as pc
-        import pyarrow.parquet as pq
-
         try:
             content = self.storage.read(f"{FOLDER}/{ensemble_hash}/{PREDICTIONS}")
         except FileNotFoundError as error:
             raise UserError(f"there is no ensemble {ensemble_hash}", where=self.storage.uri(FOLDER)) from error
-        table = pq.read_table(io.BytesIO(content))
-        return table.filter(pc.equal(table["side"], side))
+        return table_of_side(content, side)
 
     def publish(self, ensemble: EnsembleResult, predictions: bytes) -> EnsembleResult:
         """Store an ensemble once, and give back what is stored.

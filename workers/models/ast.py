@@ -11,7 +11,24 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from feature_store.errors import UserError
-from workers.models.classifier import SoundClassifier
+from workers.config.models import AstConfig, SsastConfig
+from workers.models.classifier import SoundClassifier, Task
+
+
+def build(config: AstConfig | SsastConfig, task: Task) -> AstClassifier:
+    """The transformer of a config, with layer normalisation before the head's linear layer."""
+    backbone = AstBackbone(
+        task.front.size,
+        size=config.size,
+        depth=config.depth,
+        patch=config.patch_size,
+        stride=config.stride,
+        drop_path=config.drop_path,
+        pool=config.pool if isinstance(config, SsastConfig) else "cls",
+    )
+    width = backbone.feature_dim
+    head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, task.classes))
+    return AstClassifier(task.front, backbone, head, width)
 
 
 class Size(NamedTuple):
@@ -104,7 +121,6 @@ class AstBackbone(nn.Module):
 class AstClassifier(SoundClassifier):
     """A classifier whose backbone has tokens to mix."""
 
-    mixes_tokens = True
     backbone: AstBackbone
 
     @property

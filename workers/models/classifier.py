@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -11,6 +12,23 @@ from workers.models.front_end import FrontEnd
 
 if TYPE_CHECKING:
     from workers.models.load_report import LoadReport
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a model is built for.
+
+    Attributes:
+        front: the model's first module; ``front.size`` is frames and bins of what it gives.
+        maps: of the feature, the channels of what `front` gives.
+        classes: logits of the head.
+        scalars: numbers of the feature beside its maps.
+    """
+
+    front: FrontEnd
+    maps: int
+    classes: int
+    scalars: int
 
 
 class SoundClassifier(nn.Module):
@@ -25,8 +43,6 @@ class SoundClassifier(nn.Module):
     Attributes:
         load_report: what became of a pretrained file's entries; None where there was no file.
     """
-
-    mixes_tokens = False
 
     def __init__(self, front: FrontEnd, backbone: nn.Module, head: nn.Module, feature_dim: int) -> None:
         super().__init__()

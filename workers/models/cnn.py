@@ -8,9 +8,20 @@ from torch.nn import functional as F
 
 from feature_store.errors import UserError
 from workers.batch_norm import BatchNorm2d
+from workers.config.models import CnnConfig
+from workers.models.classifier import SoundClassifier, Task
 
+SIZES = {"cnn6": (4, 1), "cnn10": (4, 2), "cnn14": (6, 2)}  # blocks, and convolutions in each
 CHANNELS = (64, 128, 256, 512, 1024, 2048)
 POOLED = 5  # blocks that halve frames and bins; the sixth leaves them as they are
+
+
+def build(config: CnnConfig, task: Task) -> SoundClassifier:
+    """The trunk of a config and a linear head."""
+    blocks, convolutions = SIZES[config.name]
+    backbone = PannsCnn(task.front.size, blocks=blocks, convolutions=convolutions, dropout=config.dropout)
+    head = nn.Linear(backbone.feature_dim, task.classes)
+    return SoundClassifier(task.front, backbone, head, backbone.feature_dim)
 
 
 class ConvBlock(nn.Module):

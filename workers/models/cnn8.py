@@ -1,15 +1,36 @@
-"""CNN8 of the breathing-phase classifier: eight convolutions beside a small network of scalars (SEEDS 5.4)."""
+"""CNN8 of the breathing-phase classifier: eight convolutions beside a small network of scalars.
+
+Specified in docs/specification.md, 5.4.
+"""
 
 from __future__ import annotations
+
+from functools import partial
 
 from torch import Tensor, nn
 
 from feature_store.errors import UserError
 from workers.batch_norm import BatchNorm1d, BatchNorm2d
+from workers.config.models import Cnn8Config
+from workers.models.classifier import Task
+from workers.models.two_inputs import TwoInputClassifier, join, with_one_logit
 
 CHANNELS = (32, 64, 128, 128, 256, 256, 256, 256)
 HALVED_AFTER = (2, 4)  # convolutions that a 2x2 maximum follows
 BESIDE = 64  # width of what the scalars become
+
+
+def build(config: Cnn8Config, task: Task) -> TwoInputClassifier:
+    """The network of a config. With two classes its head gives one logit: the published counts are of that."""
+    return join(
+        task,
+        Cnn8(task.maps, task.front.size, dropout=config.dropout),
+        Cnn8.feature_dim,
+        partial(scalar_branch, dropout=config.dropout),
+        BESIDE,
+        lambda width: with_one_logit(partial(head, width, dropout=config.dropout), task.classes),
+        standardizes=config.scalar_scale == "train",
+    )
 
 
 class Cnn8(nn.Module):

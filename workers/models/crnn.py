@@ -1,4 +1,4 @@
-"""The convolutional recurrent network of ksanjeevan/crnn-audio-classification (SEEDS 4.8)."""
+"""The convolutional recurrent network of ksanjeevan/crnn-audio-classification (docs/specification.md, 6.1)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from feature_store.errors import UserError
 from workers.batch_norm import BatchNorm1d, BatchNorm2d
+from workers.config.models import CrnnConfig
+from workers.models.classifier import SoundClassifier, Task
 
 CHANNELS = (32, 64, 64)
 POOLS = (3, 4, 4)
@@ -15,6 +17,22 @@ LEFT = (5, 3, 1)  # frames and bins that each pooling must leave for the convolu
 SMALLEST = 7  # each of the three convolutions takes two
 SLOWEST, FASTEST = 0.6, 1.4  # speeds of `time_stretched`
 CUT, LARGEST_CUT = 0.25, 0.8  # deviation and limit of the share that a crop takes away
+
+
+def build(config: CrnnConfig, task: Task) -> SoundClassifier:
+    """The network of a config and a linear head."""
+    backbone = Crnn(
+        task.front.size,
+        hidden=config.hidden,
+        layers=config.layers,
+        bidirectional=config.bidirectional,
+        dropout=config.dropout,
+        head_dropout=config.head_dropout,
+        crop=config.crop,
+        stretch=config.stretch,
+    )
+    head = nn.Linear(backbone.feature_dim, task.classes)
+    return SoundClassifier(task.front, backbone, head, backbone.feature_dim)
 
 
 class Crnn(nn.Module):

@@ -1,4 +1,7 @@
-"""CycleGuardian's network: overlapping groups of frames, each encoded alike, then clustered and fused (SEEDS 3.3)."""
+"""CycleGuardian's network: overlapping groups of frames, each encoded alike, then clustered and fused.
+
+Specified in docs/specification.md, 3.3.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,19 @@ from torch import Tensor, nn
 
 from feature_store.errors import UserError
 from workers.batch_norm import BatchNorm1d, BatchNorm2d
-from workers.models.classifier import SoundClassifier
+from workers.config.models import CycleGuardianConfig
+from workers.models.classifier import SoundClassifier, Task
 from workers.models.clustering import Clustered, DeepClustering
 from workers.models.front_end import FrontEnd
 
 HIDDEN, STATE, CODE = 1024, 768, 128  # widths of a group's encoding, its state, and the features
 SMALLEST = 11  # frames or bins of a group that the convolutions leave something of
+
+
+def build(config: CycleGuardianConfig, task: Task) -> GroupClassifier:
+    """The network of a config and a linear head."""
+    sizes = config.model_dump(include={"group_frames", "group_step", "clusters", "codes", "fusion"})
+    return GroupClassifier(task.front, CycleGuardian(task.maps, task.front.size, **sizes), task.classes)
 
 
 class CycleGuardian(nn.Module):
@@ -81,7 +91,6 @@ class CycleGuardian(nn.Module):
 class GroupClassifier(SoundClassifier):
     """A classifier of groups, which stand in one row in time: Patch-Mix' objectives can mix them as tokens."""
 
-    mixes_tokens = True
     backbone: CycleGuardian
 
     def __init__(self, front: FrontEnd, backbone: CycleGuardian, n_classes: int) -> None:

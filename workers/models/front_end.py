@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feature_store.errors import UserError
-from workers.config import scaled
+from workers.config.models import scaled
 
 
 class FrontEnd(nn.Module):

@@ -7,6 +7,8 @@ from torchvision.models import EfficientNet, ResNet, efficientnet
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from workers.batch_norm import BatchNorm2d
+from workers.config.models import EfficientNetConfig, ResNetConfig
+from workers.models.classifier import SoundClassifier, Task
 
 RESNETS: dict[str, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
     "resnet10": (BasicBlock, [1, 1, 1, 1]),
@@ -15,6 +17,12 @@ RESNETS: dict[str, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
     "resnet50": (Bottleneck, [3, 4, 6, 3]),
     "resnet101": (Bottleneck, [3, 4, 23, 3]),
 }
+
+
+def build(config: ResNetConfig | EfficientNetConfig, task: Task) -> SoundClassifier:
+    """The network of a config and a linear head."""
+    backbone, width = resnet(config.name) if isinstance(config, ResNetConfig) else efficient_net(config.name)
+    return SoundClassifier(task.front, backbone, nn.Linear(width, task.classes), width)
 
 
 def resnet(name: str) -> tuple[ResNet, int]:

@@ -9,8 +9,17 @@ from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
 from workers.batch_norm import BatchNorm2d
+from workers.config.models import MnConfig
+from workers.models.classifier import SoundClassifier, Task
 
 WIDEST = 1280  # of the feature, at width 1
+
+
+def build(config: MnConfig, task: Task) -> SoundClassifier:
+    """The network of a config, with dropout before the head's linear layer."""
+    backbone = MobileNet(width=config.width)
+    head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(backbone.feature_dim, task.classes))
+    return SoundClassifier(task.front, backbone, head, backbone.feature_dim)
 
 
 class Block(NamedTuple):

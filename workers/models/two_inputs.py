@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from workers.inputs import Inputs, WithScalars
-from workers.models.classifier import SoundClassifier
+from workers.models.classifier import SoundClassifier, Task
 from workers.models.front_end import FrontEnd
 
 
@@ -58,6 +60,37 @@ class TwoInputClassifier(SoundClassifier):
         if self.standardizes_scalars:
             scalars = (scalars - self.scalar_mean) / self.scalar_std
         return torch.cat([maps, self.beside(scalars)], dim=1)
+
+
+def join(
+    task: Task,
+    backbone: nn.Module,
+    feature_dim: int,
+    branch: Callable[[int], nn.Module],
+    branch_dim: int,
+    head: Callable[[int], nn.Module],
+    *,
+    standardizes: bool,
+) -> TwoInputClassifier:
+    """A classifier for a task, which has a branch only where the task's feature has scalars.
+
+    Args:
+        task: what it is for.
+        backbone: ``[B, C, T, F]`` to ``[B, feature_dim]``.
+        branch: makes, from a number of scalars, ``[B, scalars]`` to ``[B, branch_dim]``.
+        head: makes, from a width, ``[B, width]`` to logits.
+        standardizes: see `TwoInputClassifier`.
+    """
+    beside = branch(task.scalars) if task.scalars else None
+    width = feature_dim + (branch_dim if task.scalars else 0)
+    return TwoInputClassifier(
+        task.front, backbone, head(width), width, scalars=task.scalars, beside=beside, standardizes=standardizes
+    )
+
+
+def with_one_logit(head: Callable[[int], nn.Sequential], classes: int) -> nn.Sequential:
+    """A head for so many classes. For two it has one output, as the breathing-phase classifier has: see `OneLogit`."""
+    return head(1).append(OneLogit()) if classes == 2 else head(classes)
 
 
 class OneLogit(nn.Module):

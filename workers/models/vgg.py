@@ -1,15 +1,33 @@
-"""The VGG-like network of the breathing-phase classifier, with one residual block (SEEDS 5.4)."""
+"""The VGG-like network of the breathing-phase classifier, with one residual block (docs/specification.md, 5.4)."""
 
 from __future__ import annotations
+
+from functools import partial
 
 from torch import Tensor, nn
 
 from feature_store.errors import UserError
 from workers.batch_norm import BatchNorm1d, BatchNorm2d
+from workers.config.models import VggConfig
+from workers.models.classifier import Task
+from workers.models.two_inputs import TwoInputClassifier, join, with_one_logit
 
 CHANNELS = (64, 128, 256, 512)  # of the four blocks
 SMALLEST = 2  # frames and bins: the first block halves them, the two poolings after it round up
 BESIDE = 64  # width of what the scalars become
+
+
+def build(config: VggConfig, task: Task) -> TwoInputClassifier:
+    """The network of a config. With two classes its head gives one logit: the published counts are of that."""
+    return join(
+        task,
+        Vgg(task.maps, task.front.size, dropout=config.dropout),
+        Vgg.feature_dim,
+        partial(scalar_branch, dropout=config.dropout),
+        BESIDE,
+        lambda width: with_one_logit(partial(head, width, dropout=config.dropout), task.classes),
+        standardizes=config.scalar_scale == "train",
+    )
 
 
 class Vgg(nn.Module):

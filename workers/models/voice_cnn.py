@@ -8,6 +8,9 @@ from torch.nn import functional as F
 
 from feature_store.errors import UserError
 from workers.batch_norm import BatchNorm1d, BatchNorm2d
+from workers.config.models import VoiceCnnConfig
+from workers.models.classifier import Task
+from workers.models.two_inputs import TwoInputClassifier, join
 from workers.models.weight_file import State
 
 BESIDE = 128  # width of what the medical numbers become
@@ -21,8 +24,24 @@ PARTS = {
 UNUSED = frozenset({"conv4", "bn4", "conv5", "bn5", "conv6", "bn6", "conv7", "bn7", "l1", "l2"})
 
 
+def build(config: VoiceCnnConfig, task: Task) -> TwoInputClassifier:
+    """The network of a config; the medical numbers go in as they are, as in the source system."""
+    softmax_in_net = config.softmax_in_net == "seed_compat"
+    return join(
+        task,
+        VoiceCnn(task.front.size),
+        VoiceCnn.feature_dim,
+        medical_branch,
+        BESIDE,
+        lambda width: head(width, task.classes, softmax_in_net=softmax_in_net),
+        standardizes=False,
+    )
+
+
 class VoiceCnn(nn.Module):
-    """Three convolutions with CELU, batch norm and a maximum over 2 x 2; the mean over all places (SEEDS 4.2).
+    """Three convolutions with CELU, batch norm and a maximum over 2 x 2; the mean over all places.
+
+    Specified in docs/specification.md, 4.2.
 
     ``[B, 1, T, F]`` to ``[B, 64]``. Kernels span 3 coefficients and 3, 10 and 10 frames, padded by one, so that each of
     the latter two takes seven frames. 444,261 parameters with `medical_branch` and `head`; those that the source system

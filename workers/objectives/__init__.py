@@ -1,22 +1,22 @@
-"""Losses and mixing methods, one family a file."""
+"""Losses and mixing methods, one family per module; `build_objective` makes any of them."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from workers.config import CeConfig, CutMixMixupConfig, CycleGuardianLossConfig, ObjectiveConfig, PatchMixConfig
-from workers.objectives.base import Loss, Objective
-from workers.objectives.contrastive import PatchMixCl
-from workers.objectives.cross_entropy import CrossEntropy
-from workers.objectives.cutmix_mixup import CutMixMixup
-from workers.objectives.cycleguardian import CycleGuardianLoss
-from workers.objectives.patch_mix import PatchMix
+from workers.config.objectives import OBJECTIVES, ObjectiveConfig
 
-__all__ = ["Loss", "Objective", "build_objective"]
+if TYPE_CHECKING:
+    from workers.objectives.base import Objective
 
 
 def build_objective(config: ObjectiveConfig, feature_dim: int, class_counts: np.ndarray) -> Objective:
     """The objective of a config.
+
+    The module that the config's class names has a function ``build(config, feature_dim, class_counts)``, which returns
+    an `Objective`.
 
     Args:
         config: which, and its settings.
@@ -24,14 +24,9 @@ def build_objective(config: ObjectiveConfig, feature_dim: int, class_counts: np.
         class_counts: ``[classes]`` training cycles of each class.
 
     Raises:
-        UserError: the objective does not fit the model's features, or no class has a training cycle.
+        UserError: the objective does not fit the model's features, or no class has a training cycle; or a fault of the
+            package that the objective is from, if that is another one.
     """
-    if isinstance(config, CeConfig):
-        return CrossEntropy(config, class_counts)
-    if isinstance(config, CutMixMixupConfig):
-        return CutMixMixup(config, len(class_counts))
-    if isinstance(config, CycleGuardianLossConfig):
-        return CycleGuardianLoss(config, feature_dim, class_counts)
-    if isinstance(config, PatchMixConfig):
-        return PatchMix(config, class_counts)
-    return PatchMixCl(config, feature_dim, class_counts)
+    from workers.objectives.base import Objective
+
+    return OBJECTIVES.build(config, feature_dim, class_counts, kind=Objective)  # type: ignore[type-abstract]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from feature_store.errors import UserError
-from workers.config import ClassWeights
+from workers.config.objectives import ClassWeights
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from feature_store.errors import UserError
 from workers.batch_norm import BatchNorm1d
-from workers.config import PatchMixClConfig, TargetType
+from workers.config.objectives import PatchMixClConfig, TargetType
 from workers.objectives.base import Loss, Objective, class_weights, full_precision
 from workers.objectives.patch_mix import mix_tokens, token_model
 
@@ -92,6 +92,11 @@ def contrastive_loss(
             positive = (column == column[:, None]) | (column == index[:, None])
             similarity = similarity.masked_fill((y == y[:, None]) & ~positive, -torch.inf)
         return (similarity.logsumexp(dim=1) - lam * own - (1 - lam) * partner).mean()
+
+
+def build(config: PatchMixClConfig, feature_dim: int, class_counts: np.ndarray) -> PatchMixCl:
+    """The objective of a config."""
+    return PatchMixCl(config, feature_dim, class_counts)
 
 
 class PatchMixCl(Objective):

@@ -6,8 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from workers.config import CeConfig
+from workers.config.objectives import CeConfig
 from workers.objectives.base import Loss, Objective, class_weights, full_precision
+
+
+def build(config: CeConfig, feature_dim: int, class_counts: np.ndarray) -> CrossEntropy:
+    """The objective of a config."""
+    return CrossEntropy(config, class_counts)
 
 
 class CrossEntropy(Objective):

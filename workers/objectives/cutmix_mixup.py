@@ -1,17 +1,23 @@
-"""CutMix (Yun et al., 2019) and Mixup (Zhang et al., 2018) in turns, with soft labels (SEEDS 5.5)."""
+"""CutMix (Yun et al., 2019) and Mixup (Zhang et al., 2018) in turns, with soft labels (docs/specification.md, 5.5)."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from workers.config import CutMixMixupConfig
+from workers.config.objectives import CutMixMixupConfig
 from workers.inputs import Inputs, WithScalars
 from workers.objectives.base import Loss, Objective, full_precision
 from workers.objectives.patch_mix import draw_lambda
+
+
+def build(config: CutMixMixupConfig, feature_dim: int, class_counts: np.ndarray) -> CutMixMixup:
+    """The objective of a config."""
+    return CutMixMixup(config, len(class_counts))
 
 
 class CutMixMixup(Objective):

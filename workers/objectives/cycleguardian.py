@@ -1,4 +1,7 @@
-"""CycleGuardian's objective: cross entropy, deep clustering, similarity constraint, group-mix contrast (SEEDS 3.4)."""
+"""CycleGuardian's objective: cross entropy, deep clustering, similarity constraint, group-mix contrast.
+
+Specified in docs/specification.md, 3.4.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from feature_store.errors import UserError
-from workers.config import CycleGuardianLossConfig
+from workers.config.objectives import CycleGuardianLossConfig
 from workers.objectives.base import Loss, Objective, class_weights, full_precision
 from workers.objectives.clusters import clustering_loss, clusters_in_use, similarity_loss
 from workers.objectives.contrastive import contrast_target, contrastive_loss, new_projector
@@ -20,6 +23,11 @@ if TYPE_CHECKING:
     from workers.models.cycleguardian import GroupClassifier
 
 COLLAPSED = 1.1  # clusters in use: below it one of them holds nearly all groups
+
+
+def build(config: CycleGuardianLossConfig, feature_dim: int, class_counts: np.ndarray) -> CycleGuardianLoss:
+    """The objective of a config."""
+    return CycleGuardianLoss(config, feature_dim, class_counts)
 
 
 class CycleGuardianLoss(Objective):

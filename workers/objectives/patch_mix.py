@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from feature_store.errors import UserError
-from workers.config import PatchMixConfig
+from workers.config.objectives import PatchMixConfig
 from workers.objectives.base import Loss, Objective, class_weights, full_precision
 
 Domain = Literal["patch", "time"]
@@ -127,13 +127,18 @@ def token_model(model: nn.Module) -> TokenModel:
     Raises:
         UserError: it has none.
     """
-    if not getattr(model, "mixes_tokens", False):
+    if not hasattr(model, "tokens"):
         raise UserError(
             f"{type(model).__name__} has no patch tokens to mix",
             where="objective",
             hint="use model ast or ssast, or objective ce",
         )
     return cast(TokenModel, model)
+
+
+def build(config: PatchMixConfig, feature_dim: int, class_counts: np.ndarray) -> PatchMix:
+    """The objective of a config."""
+    return PatchMix(config, class_counts)
 
 
 class PatchMix(Objective):

@@ -19,7 +19,7 @@ from workers.results import ResultStore
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-    from orchestrator.registry.decision import ChampionChange
+    from orchestrator.registry.decision import ChampionRecord
 
 Say = Callable[[str], None]
 
@@ -115,7 +115,7 @@ def registered_models(settings: Settings, warn: Say = lambda message: None) -> d
     return found
 
 
-def champion_history(settings: Settings, warn: Say = lambda message: None) -> dict[str, Sequence[ChampionChange]]:
+def champion_history(settings: Settings, warn: Say = lambda message: None) -> dict[str, Sequence[ChampionRecord]]:
     """Registered model -> its champions, oldest first; a model whose history cannot be read is left out."""
     if _nothing_tracked(settings):
         return {}
@@ -124,7 +124,7 @@ def champion_history(settings: Settings, warn: Say = lambda message: None) -> di
     from orchestrator.registry.registry import Registry
     from orchestrator.tracking.client import LOST
 
-    found: dict[str, Sequence[ChampionChange]] = {}
+    found: dict[str, Sequence[ChampionRecord]] = {}
     try:
         registry = Registry.open(settings)
         for name in sorted({version.name for version in registry.versions()}):
@@ -152,19 +152,18 @@ def tracked_runs(settings: Settings, warn: Say = lambda message: None) -> dict[s
 
 def finalist_runs(client: MlflowClient, uri: str) -> dict[str, str]:
     """Addresses on the server of that URI by config hash, of each config's newest run."""
+    from orchestrator.tracking.client import pages
+
     place = urlsplit(uri)
     server = place._replace(netloc=place.netloc.rpartition("@")[2]).geturl().rstrip("/")  # without name and password
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    known = pages(lambda token: client.search_experiments(page_token=token))
+    experiments = [experiment.experiment_id for experiment in known]
+    finalists = "tags.`lungtune.kind` = 'finalist'"
     found: dict[str, str] = {}
-    token = None
-    while True:
-        page = client.search_runs(experiments, "tags.`lungtune.kind` = 'finalist'", max_results=1000, page_token=token)
-        for run in page:  # newest first
-            address = f"{server}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
-            found.setdefault(run.data.tags.get("lungtune.config_hash", ""), address)
-        token = page.token
-        if not token:
-            return found
+    for run in pages(lambda token: client.search_runs(experiments, finalists, page_token=token)):  # newest first
+        address = f"{server}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+        found.setdefault(run.data.tags.get("lungtune.config_hash", ""), address)
+    return found
 
 
 def _nothing_tracked(settings: Settings) -> bool:

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from feature_store.counted import counted
 from feature_store.metrics import Metric
+from orchestrator.analysis.items import Reliability
 from orchestrator.analysis.labels import differs
-from orchestrator.leaderboard.measures import chance, heading
-from orchestrator.leaderboard.schema import ChampionChange, Curve, Entry, Reliability, Table
+from orchestrator.leaderboard.headings import chance, heading
+from orchestrator.leaderboard.schema import ChampionChange, Curve, Entry, Table
 
 FAMILIES = ("ast", "crnn", "cnn6", "cnn10", "mn")  # each has its colour in style.css
 FOREST_ROWS = 12
@@ -234,7 +236,7 @@ def reliability(found: Reliability) -> Calibration:
             accuracy=100 * bin.accuracy,
             confidence=100 * bin.confidence,
             share=bin.cycles / most,
-            text=f"said {bin.confidence:.0%}, right {bin.accuracy:.0%} of {bin.cycles:,} cycles",
+            text=f"said {bin.confidence:.0%}, right {bin.accuracy:.0%} of {counted(bin.cycles, 'cycle')}",
         )
         for bin in found.bins
     )

@@ -1,4 +1,4 @@
-"""The board's pages: index, comparison, one an entry. No network, no inline script, readable without JavaScript."""
+"""The pages: the index, the comparison and one per entry. No network, no inline script, readable without JavaScript."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ from typing import Any
 import jinja2
 import yaml
 
+from feature_store.counted import counted
 from feature_store.metrics import LABELS, MEANINGS, has_rates
 from orchestrator.analysis import labels
-from orchestrator.leaderboard import measures, tabular
+from orchestrator.analysis.items import Slice
+from orchestrator.leaderboard import headings
+from orchestrator.leaderboard.column_types import EntryRow, words
+from orchestrator.leaderboard.columns import shown_columns
+from orchestrator.leaderboard.exports import table_id
 from orchestrator.leaderboard.published import by_corpus
-from orchestrator.leaderboard.schema import Board, Entry, EntryDetail, Leaderboard, Slice, Table
+from orchestrator.leaderboard.schema import Board, Entry, EntryDetail, Leaderboard, Table
 from orchestrator.leaderboard.site import figures, pareto
 
-FIRST_ROWS = 20  # that stand in the page itself; a script draws the others
+FIRST_ROWS = 20  # in the page itself; a script draws the others
 SCRIPTS = {
     "index": ("base.js", "sort.js", "figures.js", "ranking.js", "board.js", "papers.js"),
     "compare": ("base.js", "sort.js", "cycles.js", "compare.js"),
@@ -61,7 +66,7 @@ def index_page(leaderboard: Leaderboard) -> str:
             scripts=_scripts("index", DATA),
             first_rows=FIRST_ROWS,
             options=_options(leaderboard),
-            metrics=measures.metrics(leaderboard),
+            metrics=headings.metrics(leaderboard),
             histories=figures.champions(leaderboard.champions),
             papers=by_corpus(leaderboard.published),
             forest=figures.forest,
@@ -90,7 +95,7 @@ def entry_page(
     """``entries/<id>.html``.
 
     Args:
-        board, table, entry: where it stands.
+        board, table, entry: the entry, and where it is.
         detail: what only this page shows.
         names: labels of the entries that it names, by id.
         rival: whom it offers to be compared with.
@@ -161,6 +166,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters.update(
         count=lambda value: f"{value:,}",
+        counted=counted,
         short_count=figures.short_count,
         one=lambda value: f"{value:.1f}",
         two=lambda value: f"{value:.2f}",
@@ -168,18 +174,21 @@ def _environment() -> jinja2.Environment:
         settings=labels.settings,
         differs=labels.differs,
         breakable=lambda text: text.replace("+", "+\u200b"),
-        badge=tabular.badge,
-        title=tabular.title,
+        badge=headings.badge,
+        title=headings.title,
     )
     environment.globals.update(
-        protocol_names=tabular.PROTOCOL_NAMES,
-        protocol_notes=tabular.PROTOCOL_NOTES,
+        protocol_names=headings.PROTOCOL_NAMES,
+        protocol_notes=headings.PROTOCOL_NOTES,
         split_note=lambda data: SPLIT_NOTES.get((data.dataset, data.split)),
         metric_name=LABELS.__getitem__,
         metric_meaning=MEANINGS.__getitem__,
-        heading=measures.heading,
+        heading=headings.heading,
         has_rates=has_rates,
-        measures=measures.measures,
+        shown_columns=shown_columns,
+        row_of=EntryRow,
+        table_id=table_id,
+        words=words,
     )
     return environment
 
@@ -189,7 +198,7 @@ def _template_text(name: str) -> str:
 
 
 def _scripts(page: str, *data: str) -> list[str]:
-    """The page's scripts; its data stand behind `base.js`, which takes them."""
+    """The page's scripts; its data follow `base.js`, which takes them."""
     first, *others = (f"assets/{name}" for name in SCRIPTS[page])
     return [first, *data, *others]
 
@@ -226,7 +235,7 @@ def _difference(entry: Entry) -> str:
 
 
 def _separated(entry: Entry, names: Mapping[str, str]) -> str:
-    """From whom the entry is told apart, and by how much."""
+    """From which entry this one can be separated, and by how much."""
     found = entry.difference
     if found is None or found.low is None or found.high is None:
         return ""

@@ -9,11 +9,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
-from orchestrator.leaderboard import compact, tabular
+from feature_store.counted import counted
+from orchestrator.leaderboard import exports
 from orchestrator.leaderboard.entry_documents import Details
-from orchestrator.leaderboard.schema import Board, BoardDetail, Entry, EntryDetail, Leaderboard, Table
+from orchestrator.leaderboard.schema import Board, Entry, EntryDetail, Leaderboard, Table
 from orchestrator.leaderboard.site import pages
 from orchestrator.leaderboard.site.folder import SiteFolder
 from orchestrator.leaderboard.site.spectrograms import Spectrograms
@@ -40,7 +39,7 @@ def write(
         details: what only an entry's own page shows; what it finds damaged is added to the leaderboard's problems.
         spectrograms: pictures of the worst errors; none if not given.
         runs: addresses of MLflow runs by config hash.
-        progress: is told what is being done.
+        progress: receives what is being done.
 
     Returns:
         Names of the files for programs and of the pages -> where they lie.
@@ -51,17 +50,17 @@ def write(
     with SiteFolder(out) as folder:
         for name, content in pages.assets().items():
             folder.put(name, content)
-        folder.put(pages.DATA, compact.board_script(leaderboard))
+        folder.put(pages.DATA, exports.board_script(leaderboard))
         writer = _EntryWriter(folder, details, spectrograms, runs or {}, leaderboard)
         writer.write_entries(leaderboard, progress)
         for board in leaderboard.boards:
             writer.write_cycles(board)
         leaderboard.problems.extend(details.problems)
         progress("tables")
-        folder.put(SCHEMA, to_schema())
-        folder.put(JSON, to_json(leaderboard))
-        folder.put(CSV, tabular.to_csv(leaderboard))
-        folder.put(MARKDOWN, tabular.to_markdown(leaderboard))
+        folder.put(SCHEMA, exports.to_schema())
+        folder.put(JSON, exports.to_json(leaderboard))
+        folder.put(CSV, exports.to_csv(leaderboard))
+        folder.put(MARKDOWN, exports.to_markdown(leaderboard))
         folder.put(COMPARE, pages.compare_page())
         folder.put(PAGE, pages.index_page(leaderboard))
     return {name: folder.uri(name) for name in NAMED}
@@ -107,14 +106,14 @@ class _EntryWriter:
             board, table, entry, made_of = wanted.pop(detail.id)
             config = pages.config_text(detail.config) if entry.kind == "model" else ""
             self._write_data(detail, config)
-            made_of = made_of if detail.digest == self.details.digest(entry) else detail.digest  # else made anew
+            made_of = made_of if detail.digest == self.details.digest(entry) else detail.digest  # else made again
             self._write_page(board, table, entry, detail, config, made_of)
-            progress(f"{total - len(wanted):,} of {total:,} new pages")
+            progress(f"{total - len(wanted):,} of {counted(total, 'new page')}")
         for board, table, entry, made_of in wanted.values():
             try:
                 detail = EntryDetail.model_validate_json(self.folder.read(f"entries/{entry.id}.json"))
                 config = self.folder.read(f"entries/{entry.id}.yaml").decode() if entry.kind == "model" else ""
-            except (OSError, ValueError):  # what lies in the folder was damaged: make it anew
+            except (OSError, ValueError):  # the file in the folder is damaged: make it again
                 detail = self.details.entry(entry)
                 config = pages.config_text(detail.config) if entry.kind == "model" else ""
                 self._write_data(detail, config)
@@ -135,12 +134,12 @@ class _EntryWriter:
     def _write_data(self, detail: EntryDetail, config: str) -> None:
         """The entry's document, the same for a comparison, and its config."""
         base = f"entries/{detail.id}"
-        files = {f"{base}.js": compact.entry_script(detail, self.details.resamples(detail.id))}
+        files = {f"{base}.js": exports.entry_script(detail, self.details.resamples(detail.id))}
         if config:
             files[f"{base}.yaml"] = config
         for name, content in files.items():
             self.folder.put(name, content)
-        self.folder.put(f"{base}.json", to_entry_json(detail), made_of=detail.digest, uses=list(files))
+        self.folder.put(f"{base}.json", exports.to_entry_json(detail), made_of=detail.digest, uses=list(files))
 
     def _write_page(
         self, board: Board, table: Table, entry: Entry, detail: EntryDetail, config: str, made_of: str
@@ -162,15 +161,14 @@ class _EntryWriter:
         self.folder.put(f"{base}.html", page, made_of=made_of, uses=[*beside, *pictures.values()])
 
     def write_cycles(self, board: Board) -> None:
-        """``boards/<id>.json`` and the script of the same; what they are made of is told by the entries."""
+        """``boards/<id>.json`` and the script of the same; the entries say what they are made of."""
         hashes = {entry.cycles_hash for table in board.tables for entry in table.entries}
         made_of = _digest(self.code, board.id, sorted(map(str, hashes)))
         base = f"boards/{board.id}"
         if self.folder.holds(f"{base}.json", made_of) or (cycles := self.details.board(board)) is None:
             return
-        self.folder.put(f"{base}.js", compact.cycles_script(cycles))
-        text = _line(cycles.model_dump(mode="json", by_alias=True))
-        self.folder.put(f"{base}.json", text, made_of=made_of, uses=[f"{base}.js"])
+        self.folder.put(f"{base}.js", exports.cycles_script(cycles))
+        self.folder.put(f"{base}.json", exports.to_board_json(cycles), made_of=made_of, uses=[f"{base}.js"])
 
     def _pictures(self, board: Board, entry: Entry, detail: EntryDetail) -> dict[str, str]:
         """Cycle id -> path of its picture, each drawn once for all entries."""
@@ -187,45 +185,12 @@ class _EntryWriter:
         return found
 
 
-def to_json(leaderboard: Leaderboard) -> str:
-    """The whole document, as `schema.Leaderboard` describes it."""
-    return _line(leaderboard.model_dump(mode="json", by_alias=True))
-
-
-def to_entry_json(detail: EntryDetail) -> str:
-    """An entry's own document, as `schema.EntryDetail` describes it."""
-    return _line(detail.model_dump(mode="json", by_alias=True))
-
-
-def to_schema() -> str:
-    """JSON Schemas of the three kinds of document."""
-    kinds: dict[str, type[BaseModel]] = {
-        "leaderboard.json": Leaderboard,
-        "entries/<id>.json": EntryDetail,
-        "boards/<id>.json": BoardDetail,
-    }
-    return json.dumps({name: kind.model_json_schema() for name, kind in kinds.items()}, indent=1) + "\n"
-
-
-def _line(content: Any) -> str:
-    return json.dumps(_rounded(content), ensure_ascii=False, separators=(",", ":")) + "\n"
-
-
-def _rounded(value: Any) -> Any:
-    """Floats to six digits after the point: enough, and equal on every machine's last bit."""
-    if isinstance(value, float):
-        return round(value, 6)
-    if isinstance(value, dict):
-        return {key: item if key == "config" else _rounded(item) for key, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, list) else value
-
-
 def _digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _code_digest() -> str:
-    """Of all that makes pages: another one renders every page anew."""
+    """Of all that makes pages: another digest renders every page again."""
     digest = hashlib.sha256()
     package = resources.files("orchestrator.leaderboard")
     for part in (resources.files("orchestrator.analysis"), package, package / "site", package / "templates"):

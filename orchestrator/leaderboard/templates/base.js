@@ -1,4 +1,4 @@
-// What all pages share: elements from text (never from markup), numbers as the board writes them, data as scripts.
+// What all pages share: elements from text, data as scripts. Markup comes from the board's own cells alone.
 (function () {
   "use strict";
   var lungtune = window.lungtune = { boards: {}, entries: {}, cycles: {} };
@@ -22,29 +22,19 @@
     return element;
   };
 
-  // A number of digits after the point; a tie goes to the even digit, as Python has it, so that both draw the same row.
-  lungtune.fixed = function (value, digits) {
-    if (value === null) return "–";
-    var scale = Math.pow(10, digits), below = Math.floor(value * scale);
-    return (value * scale - below === 0.5 ? (below + below % 2) / scale : value).toFixed(digits);
-  };
-
-  lungtune.one = function (value) { return lungtune.fixed(value, 1); };
-
-  lungtune.signed = function (value) { return (value < 0 ? "−" : "+") + Math.abs(value).toFixed(1); };
-
   lungtune.count = function (value) { return String(value).replace(/\B(?=(\d{3})+(?!\d))/g, ","); };
 
-  // 993485 as "993 k"; as figures.short_count does it.
-  lungtune.short = function (value) {
-    var units = [[1e9, "G"], [1e6, "M"], [1e3, "k"]];
-    for (var i = 0; i < units.length; i++) {
-      if (value >= units[i][0] * 0.9995) {
-        var scaled = value / units[i][0];
-        return (scaled < 999.5 ? String(Number(scaled.toPrecision(3))) : scaled.toFixed(0)) + " " + units[i][1];
-      }
-    }
-    return String(value);
+  // counted(1, "entry", "entries"): 1 entry; without a plural the noun and an s, as feature_store/counted.py has it.
+  lungtune.counted = function (value, noun, plural) {
+    return lungtune.count(value) + " " + (value === 1 ? noun : plural || noun + "s");
+  };
+
+  // What a ready-made cell says first: its value, without what explains it in small.
+  lungtune.shown = function (entry, key) {
+    var box = document.createElement("template");
+    box.innerHTML = entry.cells[entry.table.columns.findIndex(function (column) { return column.key === key; })];
+    var text = document.createTreeWalker(box.content, NodeFilter.SHOW_TEXT).nextNode();
+    return text ? text.data : "";
   };
 
   // A page opened as file:// may not fetch, but it may run a script that hands its data over.
@@ -58,15 +48,15 @@
     });
   };
 
-  // data/board.js calls this: rows of values under one list of columns become entries.
+  // data/board.js calls this: each row becomes an entry with its facts, and the values and cells of the table's columns.
   lungtune.take = function (data) {
     lungtune.data = data;
     lungtune.byId = new Map();
     data.tables.forEach(function (table) {
       table.entries = table.rows.map(function (row, index) {
-        var entry = { table: table, index: index };
-        data.columns.forEach(function (name, at) { entry[name] = row[at]; });
-        Object.assign(entry, entry.beside);
+        var entry = { table: table, index: index, values: {}, cells: row[2] };
+        data.facts.forEach(function (name, at) { entry[name] = row[0][at]; });
+        table.columns.forEach(function (column, at) { entry.values[column.key] = row[1][at]; });
         lungtune.byId.set(entry.id, entry);
         return entry;
       });

@@ -24,13 +24,13 @@
   function filterBy(chosen) {
     var words = (chosen.q || "").toLowerCase().split(/\s+/).filter(Boolean), size = SIZES[chosen.size];
     return function (entry) {
-      if (chosen.pre && (entry.pretraining || "none") !== chosen.pre) return false;
+      if (chosen.pre && (entry.values.pretraining || "none") !== chosen.pre) return false;
       if (chosen.extra && !(chosen.extra === "none" ? entry.extra.length === 0 : entry.extra.indexOf(chosen.extra) >= 0)) return false;
       if (chosen.device && entry.device !== chosen.device) return false;
-      if (size && !(entry.parameters > size[0] && entry.parameters <= size[1])) return false;
+      if (size && !(entry.values.parameters > size[0] && entry.values.parameters <= size[1])) return false;
       if (!words.length) return true;
-      entry.text = entry.text || [entry.model, entry.objective, entry.settings, entry.differs.join(" "), entry.hash,
-        entry.id, entry.pretraining, entry.device, entry.badge].join(" ").toLowerCase();
+      entry.text = entry.text || [entry.values.model, entry.values.objective, entry.words, entry.hash, entry.id,
+        entry.values.pretraining, entry.device].join(" ").toLowerCase();
       return words.every(function (word) { return entry.text.indexOf(word) >= 0; });
     };
   }
@@ -86,7 +86,7 @@
     if (!picked.length) return;
     var names = picked.map(function (id) {
       var entry = lungtune.byId.get(id);
-      return h("span", { class: "picked" }, entry.model, " ", h("small", {}, entry.objective + ", " + lungtune.one(entry.score)));
+      return h("span", { class: "picked" }, entry.values.model, " ", h("small", {}, entry.values.objective + ", " + lungtune.shown(entry, "score")));
     });
     bar.querySelector(".names").replaceChildren.apply(bar.querySelector(".names"), names);
     var link = bar.querySelector("a");

@@ -11,13 +11,13 @@
     return location.hash.slice(1).split(",").map(decodeURIComponent).filter(function (id) { return lungtune.byId.has(id); });
   }
 
-  function name(entry) { return entry.model + ", " + entry.objective + " " + entry.hash; }
+  function name(entry) { return entry.values.model + ", " + entry.values.objective + " " + entry.hash; }
 
   function offer(select, chosen) {
     var groups = lungtune.data.tables.map(function (table) {
       var listed = table.entries.filter(function (entry, index) { return index < LISTED || entry.id === chosen; });
       return h("optgroup", { label: table.title + ", " + table.protocol_name }, listed.map(function (entry) {
-        return h("option", { value: entry.id, selected: entry.id === chosen }, entry.rank + ". " + name(entry) + ": " + lungtune.one(entry.score));
+        return h("option", { value: entry.id, selected: entry.id === chosen }, entry.values.rank + ". " + name(entry) + ": " + lungtune.shown(entry, "score"));
       }));
     });
     select.replaceChildren(h("option", { value: "" }, "Choose an entry"));
@@ -110,21 +110,29 @@
   }
 
   function draw(a, b, one, two, cycles) {
-    var found = lungtune.paired(a.score - b.score, one.resamples, two.resamples);
+    var found = lungtune.paired(a.values.score - b.values.score, one.resamples, two.resamples);
     result.replaceChildren(
       verdict(found, a.table.name), numbers(a, b),
       h("section", { class: "pair" },
         matrix("A: " + name(a), one, cycles.classes), matrix("B: " + name(b), two, cycles.classes)),
-      disagreement(one, two, cycles), settings(one.config, two.config));
+      disagreement(one, two, cycles), settings(one.settings, two.settings));
     lungtune.settle();
   }
 
+  // One digit after the point; a tie goes to the even digit, as Python has it on the entries' pages.
+  function oneDigit(value) {
+    var below = Math.floor(value * 10);
+    return (value * 10 - below === 0.5 ? (below + below % 2) / 10 : value).toFixed(1);
+  }
+
+  function signed(value) { return (value < 0 ? "−" : "+") + Math.abs(value).toFixed(1); }
+
   lungtune.sentence = function (found) {
-    if (found.low === null) return "The test side is too small for an interval: the two differ by " + lungtune.one(Math.abs(found.mean)) + ".";
-    var range = function (low, high) { return " (" + lungtune.one(low) + " to " + lungtune.one(high) + ")"; };
-    if (found.low > 0) return "A is better by " + lungtune.one(found.mean) + range(found.low, found.high) + ".";
-    if (found.high < 0) return "B is better by " + lungtune.one(-found.mean) + range(-found.high, -found.low) + ".";
-    return "No difference shows: A minus B is " + lungtune.signed(found.mean) + " (" + lungtune.signed(found.low) + " to " + lungtune.signed(found.high) + ").";
+    if (found.low === null) return "The test side is too small for an interval: the two differ by " + oneDigit(Math.abs(found.mean)) + ".";
+    var range = function (low, high) { return " (" + oneDigit(low) + " to " + oneDigit(high) + ")"; };
+    if (found.low > 0) return "A is better by " + oneDigit(found.mean) + range(found.low, found.high) + ".";
+    if (found.high < 0) return "B is better by " + oneDigit(-found.mean) + range(-found.high, -found.low) + ".";
+    return "No difference shows: A minus B is " + signed(found.mean) + " (" + signed(found.low) + " to " + signed(found.high) + ").";
   };
 
   function verdict(found, name) {
@@ -157,16 +165,10 @@
   }
 
   function numbers(a, b) {
-    var rows = [[a.table.name, "score", 1]].concat(
-      a.table.measures.map(function (measure) { return [measure.title, measure.key, measure.digits]; }),
-      [["Pooled " + a.table.label, "pooled", 1], ["Training minutes", "minutes", 1]]
-    ).filter(function (row) { return a[row[1]] !== null || b[row[1]] !== null; }).map(function (row) {
-      return [row[0], lungtune.fixed(a[row[1]], row[2]), lungtune.fixed(b[row[1]], row[2])];
-    });
-    [["Rank", "rank", String], ["Seeds", "seeds", String], ["Parameters", "parameters", lungtune.short], ["Trained on", "device", String],
-      ["Pretraining", "pretraining", function (text) { return text || "none"; }]].forEach(function (row) {
-      rows.push([row[0], row[2](a[row[1]]), row[2](b[row[1]])]);
-    });
+    var rows = a.table.columns.filter(function (column) {
+      return column.compare && !(column.kind === "number" && a.values[column.key] === null && b.values[column.key] === null);
+    }).map(function (column) { return [column.compare, lungtune.shown(a, column.key), lungtune.shown(b, column.key)]; });
+    rows.push(["Trained on", a.device, b.device]);
     rows.push(["Epoch", a.table.protocol_name, b.table.protocol_name]);
     return card("Numbers", h("table", { class: "small sides" },
       h("thead", {}, h("tr", {}, h("td", {}), heading("A", a), heading("B", b))),
@@ -181,23 +183,13 @@
     return h("tr", {}, h("th", { scope: "row" }, row[0]), h("td", {}, row[1]), h("td", {}, row[2]));
   }
 
-  function flat(config, prefix, into) {
-    Object.keys(config).forEach(function (key) {
-      var value = config[key];
-      if (value && typeof value === "object" && !Array.isArray(value)) flat(value, prefix + key + ".", into);
-      else into[prefix + key] = JSON.stringify(value);
-    });
-    return into;
-  }
-
   function settings(one, two) {
-    var left = flat(one, "", {}), right = flat(two, "", {});
-    var keys = Object.keys(Object.assign({}, left, right)).filter(function (key) { return left[key] !== right[key]; }).sort();
-    var text = function (value) { return value === undefined ? "–" : value; };
+    var text = function (of, key) { return key in of ? JSON.stringify(of[key]) : "–"; };
+    var keys = Object.keys(Object.assign({}, one, two)).filter(function (key) { return text(one, key) !== text(two, key); }).sort();
     return card("Settings that differ", keys.length === 0 ? h("p", { class: "quiet" }, "None: one config under two protocols.") :
       h("table", { class: "small sides" },
         h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Key"), h("th", { scope: "col" }, "A"), h("th", { scope: "col" }, "B"))),
-        h("tbody", {}, keys.map(function (key) { return cells([key, text(left[key]), text(right[key])]); }))));
+        h("tbody", {}, keys.map(function (key) { return cells([key, text(one, key), text(two, key)]); }))));
   }
 
   function card(title) {

@@ -21,7 +21,7 @@
           h("td", { class: item.kind === "b" ? "right" : "" }, said(two.predicted[item.at])), h("td", {}, verdict)));
       });
       limit = Math.min(limit + PAGE, found.length);
-      status.textContent = found.length === 0 ? "No such cycle." : "First " + lungtune.count(limit) + " of " + lungtune.count(found.length) + " cycles on which A and B say different things.";
+      status.textContent = found.length === 0 ? "No such cycle." : "First " + lungtune.count(limit) + " of " + lungtune.counted(found.length, "cycle") + " on which A and B say different things.";
       more.hidden = limit >= found.length;
       more.textContent = "Show " + Math.min(PAGE, found.length - limit) + " more";
     }

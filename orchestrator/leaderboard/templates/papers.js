@@ -1,7 +1,7 @@
 // The published results: filters over rows that stand on the page.
 (function () {
   "use strict";
-  var form = document.getElementById("paper-filters");
+  var lungtune = window.lungtune, form = document.getElementById("paper-filters");
   if (!form) return;
   var rows = Array.from(document.querySelectorAll("#published tbody tr")), status = document.querySelector("#published .shown");
   var corpora = Array.from(document.querySelectorAll("#published .corpus"));
@@ -14,7 +14,7 @@
       shown += row.hidden ? 0 : 1;
     });
     corpora.forEach(function (corpus) { corpus.hidden = !corpus.querySelector("tbody tr:not([hidden])"); });
-    status.textContent = shown + (shown === 1 ? " result" : " results") + (shown < rows.length ? " of " + rows.length : "");
+    status.textContent = lungtune.counted(shown, "result") + (shown < rows.length ? " of " + rows.length : "");
   }
 
   form.addEventListener("input", draw);

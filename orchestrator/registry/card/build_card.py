@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,19 +11,13 @@ from feature_store.metrics import Metric
 from orchestrator.analysis import bootstrap
 from orchestrator.analysis.groups import split_folds
 from orchestrator.analysis.labels import describe_model
-from orchestrator.analysis.predictions import Predictions, predictions_of
-from orchestrator.registry.card.card import DeviceRow, Estimate, ModelCard, Pretrained, SearchPart
+from orchestrator.registry.card.card import CardEstimate, DeviceRow, ModelCard, Pretrained, SearchPart
 from orchestrator.registry.package import dependencies
 from workers.config import ExperimentConfig
 from workers.evaluation import Metrics, evaluate_by
+from workers.models.published_weights import published
+from workers.predictions import Predictions, predictions_of
 from workers.results import WEIGHTS, FoldResult, ResultStore
-
-LICENCES = (  # of files of pretrained weights, by the names under which their authors publish them
-    (r"mn\d+_as", "MIT (EfficientAT)"),
-    (r"audioset_.*\.pth|SSAST", "BSD-3-Clause (AST, SSAST)"),
-    (r"Cnn(6|10|14)", "CC-BY-4.0 (PANNs)"),
-    (r"dinov2|deit", "Apache-2.0 (DINOv2, DeiT)"),
-)
 
 
 def best_seed(config: ExperimentConfig, results: Sequence[FoldResult]) -> FoldResult:
@@ -64,7 +57,7 @@ def make_card(
     on_gpu = [result for result in results if result.provenance.device != "cpu"]
     energy = [result.timing["energy_kwh"] for result in results if "energy_kwh" in result.timing]
 
-    def estimate(value: Callable[[Metrics], float]) -> Estimate:
+    def estimate(value: Callable[[Metrics], float]) -> CardEstimate:
         return estimate_of(results, protocol, value)
 
     return ModelCard(
@@ -114,7 +107,7 @@ def make_card(
         git_commit=first.provenance.git_commit,
         python=first.provenance.python,
         torch=first.provenance.torch,
-        dependencies=dependencies(),
+        dependencies=dependencies(config),
         trained_on=sorted({result.provenance.device for result in results}),
         finished=max(result.provenance.finished for result in results),
         train_seconds=sum(result.timing["train_seconds"] for result in results),
@@ -158,18 +151,17 @@ def search_part(
     )
 
 
-def estimate_of(results: Sequence[FoldResult], protocol: str, value: Callable[[Metrics], float]) -> Estimate:
+def estimate_of(results: Sequence[FoldResult], protocol: str, value: Callable[[Metrics], float]) -> CardEstimate:
     """A metric of the test sides, see `over_seeds`."""
     return over_seeds(results, [value(result.protocols[protocol].test) for result in results])
 
 
-def over_seeds(results: Sequence[FoldResult], values: Sequence[float]) -> Estimate:
+def over_seeds(results: Sequence[FoldResult], values: Sequence[float]) -> CardEstimate:
     """Of a value each: mean over the folds of each seed, then mean and deviation over seeds."""
     by_seed: dict[int, list[float]] = {}
     for result, value in zip(results, values, strict=True):
         by_seed.setdefault(result.key.seed, []).append(value)
-    mean, sd = bootstrap.mean_and_sd([float(np.mean(of_seed)) for of_seed in by_seed.values()])
-    return Estimate(mean=mean, sd=sd)
+    return CardEstimate.of([float(np.mean(of_seed)) for of_seed in by_seed.values()])
 
 
 def score_interval(results: Sequence[FoldResult], said: Sequence[Predictions], metric: Metric) -> dict[str, float]:
@@ -233,5 +225,6 @@ def _both_sides(results: Sequence[FoldResult]) -> list[str]:
 def _pretrained(config: ExperimentConfig) -> Pretrained | None:
     if (pretrained := config.model.pretrained) is None:
         return None
-    licences = (licence for pattern, licence in LICENCES if re.search(pattern, pretrained.file, re.IGNORECASE))
-    return Pretrained(file=pretrained.file, sha256=pretrained.sha256, licence=next(licences, "unknown"))
+    known = published(pretrained.file)
+    licence = known.licence if known else None
+    return Pretrained(file=pretrained.file, sha256=pretrained.sha256, licence=licence or "unknown")

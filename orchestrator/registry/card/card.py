@@ -6,7 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from feature_store.counted import counted
 from feature_store.metrics import LABELS, USUAL, Metric
+from orchestrator.analysis.items import Estimate
 
 SCHEMA = 1
 LICENCE = "MIT"
@@ -29,13 +31,10 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class Estimate(Part):
+class CardEstimate(Estimate):
     """A rate in percent: mean over seeds, and where it has them, deviation and 95 % interval over patients."""
 
-    mean: float
-    sd: float | None = Field(default=None, description="sample standard deviation over seeds; null for one")
-    low: float | None = Field(default=None, description="2.5 % of a bootstrap over patients")
-    high: float | None = Field(default=None, description="97.5 % of a bootstrap over patients")
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     def __str__(self) -> str:
         spread = "" if self.sd is None else f" ± {self.sd:.2f}"
@@ -64,7 +63,7 @@ class SearchPart(Part):
     folds: list[int] = []
     seeds: list[int] = []
     protocol: str = ""
-    score: Estimate | None = Field(
+    score: CardEstimate | None = Field(
         default=None, description="by the card's metric; null where the search's fold runs are gone"
     )
     patients_on_both_sides: list[str] = []
@@ -103,10 +102,12 @@ class ModelCard(Part):
     objective: str
     pretrained: Pretrained | None = None
 
-    score: Estimate = Field(description="the task's own metric, `metric`")
-    specificity: Estimate = Field(description="that goes with the metric, as in `workers.evaluation`; sensitivity too")
-    sensitivity: Estimate
-    score_icbhi2: Estimate = Field(description="any abnormal class counts")
+    score: CardEstimate = Field(description="the task's own metric, `metric`")
+    specificity: CardEstimate = Field(
+        description="that goes with the metric, as in `workers.evaluation`; sensitivity too"
+    )
+    sensitivity: CardEstimate
+    score_icbhi2: CardEstimate = Field(description="any abnormal class counts")
     metric: Metric = USUAL
     devices: list[DeviceRow]
     search: SearchPart | None = None
@@ -184,10 +185,10 @@ class ModelCard(Part):
     def extent(self) -> str:
         """`all 920 recordings`, or how much of them it is."""
         if self.synthetic:
-            return f"{self.recordings} synthetic recordings"
+            return counted(self.recordings, "synthetic recording")
         if self.recordings < self.recordings_listed:
-            return f"{self.recordings} of {self.recordings_listed} recordings: a partial database"
-        return f"all {self.recordings} recordings"
+            return f"{self.recordings} of {counted(self.recordings_listed, 'recording')}: a partial database"
+        return f"all {counted(self.recordings, 'recording')}"
 
     def tags(self) -> dict[str, str]:
         """The card as tags of a model version: each number by its name, and under ``card`` the whole as JSON."""

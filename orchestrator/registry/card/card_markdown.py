@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from feature_store.counted import counted
 from feature_store.metrics import MEANINGS, USUAL
 from orchestrator.markdown import code, row, text
 from orchestrator.registry.card.card import DeviceRow, ModelCard
@@ -25,14 +26,17 @@ def description(card: ModelCard) -> str:
 
 
 def _head(card: ModelCard) -> str:
-    watched = "" if card.test_reads == 1 else f"; the test side was read {card.test_reads} times by a training"
+    watched = (
+        "" if card.test_reads == 1 else f"; the test side was read {counted(card.test_reads, 'time')} by a training"
+    )
+    tested = f"{counted(card.test_cycles, 'test cycle')} of {counted(card.test_patients, 'patient')}"
     rows = {
         card.metric_label: f"**{card.score}**",
         "Sp": str(card.specificity),
         "Se": str(card.sensitivity),
         **({"Score, two classes": str(card.score_icbhi2)} if card.metric == USUAL else {}),
         "metric": f"{card.metric}: {MEANINGS[card.metric]}",
-        "split": f"{text(card.split)}: {card.test_cycles:,} test cycles of {card.test_patients} patients",
+        "split": f"{text(card.split)}: {tested}",
         "protocol": f"{text(card.protocol)}{watched}",
         "seeds": f"{_listed(card.seeds)}; these weights are of seed {card.weights_seed}, best on its held-out patients",
     }
@@ -77,12 +81,12 @@ def _data(card: ModelCard) -> str:
     rows = {
         "corpus": text(f"{card.dataset}, {card.extent}"),
         "task": f"{text(card.task)}: {_listed(card.classes)}",
-        "trained on": f"{card.train_cycles:,} cycles of {card.train_patients} patients",
-        "held out of the training": f"{card.validation_cycles:,} cycles",
+        "trained on": f"{counted(card.train_cycles, 'cycle')} of {counted(card.train_patients, 'patient')}",
+        "held out of the training": counted(card.validation_cycles, "cycle"),
         "feature": f"{code(card.feature_id)}: {card.sample_rate} Hz, {card.feature_seconds:g} s",
     }
     if card.table:
-        rows["beside each sound"] = f"{card.table} numbers of its row in the corpus' list"
+        rows["beside each sound"] = f"{counted(card.table, 'number')} of its row in the corpus' list"
     return f"## Data\n\n{_table(rows)}"
 
 
@@ -111,7 +115,7 @@ Nothing in the package is pickled: code, configuration and safetensors."""
 
 def _training(card: ModelCard) -> str:
     rows = {
-        "time": f"{card.train_seconds / 60:.1f} minutes, {len(card.runs)} fold runs",
+        "time": f"{card.train_seconds / 60:.1f} minutes, {counted(len(card.runs), 'fold run')}",
         "on": _listed(card.trained_on),
         "GPU hours": "none" if card.gpu_hours is None else f"{card.gpu_hours:.2f}",
         "energy": "not measured" if card.energy_kwh is None else f"{card.energy_kwh:.3f} kWh",

@@ -1,4 +1,4 @@
-"""Stored predictions of fold runs: the test side of a result, read once and checked."""
+"""Stored predictions: the logits of a side's cycles, read from Parquet and checked."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.errors import UserError
+from workers.evaluation import softmax
 from workers.results import PREDICTIONS, DataSummary, ResultStore
 
 BROKEN = (pa.ArrowException, OSError, LookupError, TypeError, ValueError, AttributeError)
@@ -17,7 +18,7 @@ BROKEN = (pa.ArrowException, OSError, LookupError, TypeError, ValueError, Attrib
 
 @dataclass(frozen=True)
 class Predictions:
-    """Test side of one fold run under one protocol, in the order of the file.
+    """One side of one fold run or ensemble under one protocol, in the order of the file.
 
     Attributes:
         logits: ``[cycles, classes]``.
@@ -31,8 +32,23 @@ class Predictions:
     devices: np.ndarray
     cycle_ids: np.ndarray
 
+    @property
+    def probabilities(self) -> np.ndarray:
+        """``[cycles, classes]`` float64."""
+        return softmax(self.logits)
+
+    def in_order_of(self, other: Predictions) -> Predictions | None:
+        """The same cycles in another's order; None where the cycles or their labels are not the same."""
+        if len(self.cycle_ids) != len(other.cycle_ids):
+            return None
+        mine, theirs = np.argsort(self.cycle_ids), np.argsort(other.cycle_ids)
+        order = np.empty(len(mine), dtype=np.int64)
+        order[theirs] = mine
+        same = np.array_equal(self.cycle_ids[order], other.cycle_ids)
+        return self.rows(order) if same and np.array_equal(self.labels[order], other.labels) else None
+
     def rows(self, chosen: np.ndarray) -> Predictions:
-        """Some of the cycles, by a mask."""
+        """Some of the cycles, by a mask, or by their places in another order."""
         return Predictions(
             self.logits[chosen],
             self.labels[chosen],
@@ -48,10 +64,10 @@ def predictions_of(results: ResultStore, name: str, protocol: str) -> Prediction
     Raises:
         UserError: the result has no predictions, or none of that protocol, or they cannot be read.
     """
-    said = read_predictions(results, name).get(protocol)
-    if said is None:
+    found = read_predictions(results, name).get(protocol)
+    if found is None:
         raise UserError(f"{PREDICTIONS} has no rows of protocol '{protocol}'", where=f"result {name[:12]}")
-    return said
+    return found
 
 
 def read_predictions(results: ResultStore, name: str) -> dict[str, Predictions]:
@@ -60,14 +76,28 @@ def read_predictions(results: ResultStore, name: str) -> dict[str, Predictions]:
     Raises:
         UserError: the result has no predictions, or they cannot be read.
     """
+    return {protocol: found for (_, protocol), found in _read(results, name, "test").items()}
+
+
+def read_both_sides(results: ResultStore, name: str) -> dict[tuple[str, str], Predictions]:
+    """The test side and the patients held out of the training, by side (``test``, ``validation``) and protocol.
+
+    Raises:
+        UserError: the result has no predictions, or they cannot be read.
+    """
+    return _read(results, name, None)
+
+
+def _read(results: ResultStore, name: str, side: str | None) -> dict[tuple[str, str], Predictions]:
     try:
-        table = results.predictions(name)
-        protocols = _strings(table["protocol"])
-        predictions = of_table(table)
+        table = results.predictions(name, side)
+        sides, protocols = _strings(table["side"]), _strings(table["protocol"])
+        found = of_table(table)
     except BROKEN as error:
         what = f"{PREDICTIONS} of result {name} cannot be read: {error}"
         raise UserError(what, hint="delete its folder to have the fold trained again") from error
-    return {protocol: predictions.rows(protocols == protocol) for protocol in sorted(set(protocols.tolist()))}
+    parts = sorted(set(zip(sides.tolist(), protocols.tolist(), strict=True)))
+    return {part: found.rows((sides == part[0]) & (protocols == part[1])) for part in parts}
 
 
 def of_table(table: pa.Table) -> Predictions:
@@ -95,7 +125,7 @@ def of_table(table: pa.Table) -> Predictions:
 
 
 def check_side(predictions: Predictions, data: DataSummary, of: str) -> None:
-    """Compare predictions with what the result says of its test side.
+    """Compare predictions with the summary of the result's test side.
 
     Raises:
         UserError: they are of other classes, of more or fewer cycles, or of more or fewer patients.

@@ -1,11 +1,10 @@
-"""The fields of the board's documents as Markdown tables, made of `schema.py` so that they cannot part from it.
+"""The tables of docs/leaderboard.md: the fields of `schema.py` and the columns of `columns.py`, made from the code.
 
-usage: python -m orchestrator.leaderboard.schema_tables docs/leaderboard.md
+usage: python -m orchestrator.leaderboard.docs_tables docs/leaderboard.md
 """
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +12,10 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
+from orchestrator.leaderboard.column_types import Column
+from orchestrator.leaderboard.columns import csv_columns
 from orchestrator.leaderboard.schema import BoardDetail, EntryDetail, Leaderboard
 
-BEGIN, END = "<!-- fields: begin -->", "<!-- fields: end -->"
 DOCUMENTS: dict[str, type[BaseModel]] = {
     "leaderboard.json": Leaderboard,
     "entries/<id>.json": EntryDetail,
@@ -23,7 +23,22 @@ DOCUMENTS: dict[str, type[BaseModel]] = {
 }
 
 
-def to_markdown() -> str:
+def columns_table() -> str:
+    """The columns of the CSV file, where else each is shown, and what it means."""
+    lines = ["| column | also shown in | meaning |", "| --- | --- | --- |"]
+    for column in csv_columns():
+        lines.append(f"| `{column.key}` | {', '.join(_shown_in(column))} | {_cell(column.meaning)} |")
+    return "\n".join(lines)
+
+
+def _shown_in(column: Column) -> Iterator[str]:
+    shown = {"page": column.page, "Markdown": column.markdown, "terminal": column.terminal}
+    yield from (name for name, view in shown.items() if view)
+    if column.compare:
+        yield "comparison"
+
+
+def fields_tables() -> str:
     """A table for every kind of object, each once, where it is met first."""
     met: list[type[BaseModel]] = []
     parts: list[str] = []
@@ -55,8 +70,11 @@ def _table(model: type[BaseModel]) -> Iterator[str]:
     yield f"**{model.__name__}**: {(model.__doc__ or '').strip()}"
     yield from ("", "| field | type | meaning |", "| --- | --- | --- |")
     for name, field in model.model_fields.items():
-        meaning = (field.description or "").replace("|", "\\|")
-        yield f"| `{field.alias or name}` | {_type(field.annotation)} | {meaning} |"
+        yield f"| `{field.alias or name}` | {_type(field.annotation)} | {_cell(field.description or '')} |"
+
+
+def _cell(content: str) -> str:
+    return content.replace("|", "\\|")
 
 
 def _type(annotation: Any) -> str:
@@ -78,9 +96,20 @@ def _type(annotation: Any) -> str:
 
 
 def filled(text: str) -> str:
-    """A page with its tables made anew between the two marks."""
-    pattern = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.DOTALL)
-    return pattern.sub(lambda _: f"{BEGIN}\n{to_markdown()}\n{END}", text)
+    """A page with its tables made again, each between its two marks."""
+    for name, content in (("columns", columns_table()), ("fields", fields_tables())):
+        begin, end = marks(name)
+        before, _, rest = text.partition(begin)
+        _, found, after = rest.partition(end)
+        if not found:
+            raise ValueError(f"the page has no {begin} ... {end}")
+        text = f"{before}{begin}\n{content}\n{end}{after}"
+    return text
+
+
+def marks(name: str) -> tuple[str, str]:
+    """The lines between which a table is written: of `columns` or of `fields`."""
+    return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
 
 
 def main() -> None:
