@@ -64,6 +64,7 @@ def test_every_row_has_a_test_that_is_marked_with_it() -> None:
     assert sorted(set(ROWS) - held) == []
 
 
+@pytest.mark.slow
 def test_every_marker_names_rows_of_the_specification() -> None:
     assert len(marked()) > 100
     assert [one.where for one in marked() if not one.rows] == [], "markers without a row"

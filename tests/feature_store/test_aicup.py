@@ -111,6 +111,7 @@ def test_a_second_build_computes_nothing(tmp_path: Path) -> None:
     assert build(corpus, SPEC, store, workers=0).computed == 0
 
 
+@pytest.mark.slow
 def test_a_feature_with_a_table_is_refused_for_a_corpus_without_one(synthetic_corpus: Path, tmp_path: Path) -> None:
     store = FeatureStore.open(str(tmp_path / "store"), create=True)
     with pytest.raises(UserError) as error:
@@ -118,6 +119,7 @@ def test_a_feature_with_a_table_is_refused_for_a_corpus_without_one(synthetic_co
     assert "takes 44 numbers beside each sound, and there are 0" in str(error.value)
 
 
+@pytest.mark.slow
 def test_four_seeded_folds_test_every_clip_once_with_the_classes_alike(tmp_path: Path) -> None:
     corpus = open_corpus(NAME, write_voices(tmp_path, count=40))
     split = corpus.splits()["four-fold"]

@@ -41,6 +41,7 @@ def test_whole_database(report):
     ]
 
 
+@pytest.mark.slow
 def test_sides(report):
     train = side(report, "official", 0, "train")
     assert (train.patients, train.recordings, train.cycles) == (79, 539, 4142)

@@ -203,6 +203,7 @@ def test_a_bad_list_of_a_contest_is_refused(tmp_path: Path, columns: tuple, rows
         open_corpus(NAME, root).contest()
 
 
+@pytest.mark.slow
 def test_a_corpus_without_a_contest_says_so(synthetic_corpus: Path) -> None:
     with pytest.raises(UserError, match="nothing to submit"):
         open_corpus("icbhi", synthetic_corpus).contest()

@@ -49,6 +49,7 @@ def test_the_second_build_computes_nothing(root: Path, store: FeatureStore, monk
     assert store.manifest("icbhi", SPEC).parts == before.parts
 
 
+@pytest.mark.slow
 @pytest.mark.spec("F15")
 def test_a_changed_recording_alone_is_computed_again(root: Path, store: FeatureStore, tmp_path: Path) -> None:
     before = rows_of(store, SPEC.feature_id, tmp_path / "cache")
@@ -180,6 +181,7 @@ def test_a_corpus_of_which_nothing_can_be_used_is_refused(root: Path, store: Fea
 # --- format ---
 
 
+@pytest.mark.slow
 def test_parts_are_plain_parquet(root: Path, tmp_path: Path) -> None:
     store = FeatureStore.open(str(tmp_path / "new"), create=True)
     rebuild(root, store, HALF)

@@ -85,6 +85,7 @@ def test_what_a_process_has_mapped_stays_however_old_it_is(store: FeatureStore, 
     assert states(clean(cache / "features", time.time())) == ["removed"]
 
 
+@pytest.mark.slow
 def test_what_this_process_has_mapped_stays_too(store: FeatureStore, tmp_path: Path) -> None:
     store.load("icbhi", SPEC.feature_id, tmp_path)
     age(tmp_path / "features", days=99)

@@ -45,6 +45,7 @@ def sizes(corpus: Corpus, cycle_ids: list[str]) -> tuple[int, int, int]:
     return len({c.patient for c in picked}), len({c.recording for c in picked}), len(picked)
 
 
+@pytest.mark.slow
 def test_annotations_alone_give_every_recording_and_say_that_audio_is_absent(corpus):
     summary = {"recordings": 920, "recordings_listed": 920, "patients": 126, "cycles": 6898, "synthetic": False}
     assert corpus.summary() == summary

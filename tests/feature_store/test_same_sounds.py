@@ -43,6 +43,7 @@ def test_a_corpus_without_copies_has_none(synthetic_corpus: Path) -> None:
     assert report.shared_sounds == [] and not [p for p in report.problems if "same sound" in p.what]
 
 
+@pytest.mark.slow
 def test_a_copy_is_named_with_its_patients_and_the_splits_that_it_crosses(
     copied: tuple[Path, str, str],
 ) -> None:

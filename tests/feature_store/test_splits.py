@@ -120,6 +120,7 @@ def test_inner_folds_depend_on_the_seed_alone(corpus, cycles):
     assert inner_folds(cycles, outer, "lungsound4", seed=2).hash != first.hash
 
 
+@pytest.mark.slow
 def test_inner_folds_that_cannot_be(corpus, cycles):
     outer = corpus.splits()["official"]
     few = outer.restrict([c for c in outer.side(0, "train") if c[:3] in {"103", "107", "110"}])

@@ -79,6 +79,7 @@ def test_names_its_places(tmp_path: Path) -> None:
     assert open_storage(str(tmp_path)).uri("a") == str(tmp_path / "a")
 
 
+@pytest.mark.slow
 def test_reads_an_s3_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     storage = open_storage("s3://bucket/some/prefix/")

@@ -72,6 +72,7 @@ def test_a_mark_that_is_no_json_is_refused(tmp_path: Path, mark: bytes) -> None:
         FeatureStore.open(str(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_missing_dataset_names_the_nearest(store: FeatureStore) -> None:
     with pytest.raises(UserError, match=r"no dataset 'icbih'.*did you mean 'icbhi'"):
         store.dataset("icbih")

@@ -100,6 +100,7 @@ def test_lungtune_toml_with_an_unknown_key_is_refused(
     assert code == 2 and "did you mean 'store'?" in error
 
 
+@pytest.mark.slow
 def test_training_prints_a_table_or_json_and_the_second_time_trains_nothing(run: Run, tmp_path: Path) -> None:
     config = write(tmp_path / "config.yaml", TINY_CONFIG)
     code, printed, told = run("train", config, "--seed", "7", "--json")
@@ -111,6 +112,7 @@ def test_training_prints_a_table_or_json_and_the_second_time_trains_nothing(run:
     assert first["hash"][:12] in run("train", config, "--seed", "7")[1]
 
 
+@pytest.mark.slow
 def test_lists_are_json_on_request(run: Run) -> None:
     code, printed, _ = run("features", "list", "--json")
     assert code == 0 and json.loads(printed)[0]["dataset"] == "icbhi"

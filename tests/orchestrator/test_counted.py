@@ -80,6 +80,7 @@ def test_the_search_for_plurals_finds_one(tmp_path: Path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("entries", "words"), [(2, "The other entry is tied with it."),
                                                 (3, "2 of the other 2 entries are tied with it.")])  # fmt: skip
 def test_a_leader_is_tied_with_one_entry_or_with_several(tmp_path: Path, entries: int, words: str):

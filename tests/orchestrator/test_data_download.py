@@ -94,6 +94,7 @@ def test_files_put_there_by_hand_are_not_fetched(run: Run, site: FileServer, tmp
     assert {answer.name for answer in site.served} == set(OPTIONAL)
 
 
+@pytest.mark.slow
 def test_a_mirror_without_the_extra_files_still_gives_the_database(run: Run, site: FileServer, tmp_path: Path) -> None:
     for name in OPTIONAL:
         del site.files[name]
@@ -143,6 +144,7 @@ def test_a_database_of_another_size_is_not_the_challenges(run: Run, site: FileSe
     assert code == 2 and "the official split lists 10 recordings, not 920" in error
 
 
+@pytest.mark.slow
 def test_a_damaged_zip_leaves_no_recordings_behind(run: Run, site: FileServer, tmp_path: Path) -> None:
     at = site.files[ZIP].index(b"RIFF") + 2000
     true, site.files[ZIP] = site.files[ZIP], site.files[ZIP][:at] + b"damage" + site.files[ZIP][at + 6 :]

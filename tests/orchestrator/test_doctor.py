@@ -89,6 +89,7 @@ def test_bad_settings_are_bad_input(tmp_path: Path) -> None:
 # --- one check at a time ---
 
 
+@pytest.mark.slow
 def test_an_exception_and_a_hang_are_findings() -> None:
     def broken() -> Finding:
         raise RuntimeError("cannot reach postgresql://ann:hush@db/x\nmore")
@@ -215,6 +216,7 @@ def test_optuna_database(settings: Settings, tmp_path: Path) -> None:
     assert missing.state == "fail"
 
 
+@pytest.mark.slow
 def test_mlflow_database(settings: Settings) -> None:
     import mlflow
 

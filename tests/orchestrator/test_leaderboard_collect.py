@@ -52,6 +52,7 @@ def test_ranks_follow_the_score_and_say_what_is_tied(built: Leaderboard):
     assert any(entry.tied_with for table in built.boards[0].tables for entry in table.entries)
 
 
+@pytest.mark.slow
 def test_numbers_follow_from_the_predictions(store: ResultStore, built: Leaderboard):
     entry = entry_of(table_of(built.boards[0], "last"), WATCHED)
     seeds = []

@@ -56,6 +56,7 @@ def test_protocols_rank_apart_and_honest_ones_come_first(built: Leaderboard):
     assert len(set(ids)) == len(ids)
 
 
+@pytest.mark.slow
 def test_inner_folds_make_a_table_of_their_own(built: Leaderboard):
     assert [board.data.split for board in built.boards] == ["official"]
     assert [(t.data.split, t.protocol) for t in built.search] == [
@@ -75,6 +76,7 @@ def test_inner_folds_make_a_table_of_their_own(built: Leaderboard):
     assert any(row.ranked_as for row in table.rows)
 
 
+@pytest.mark.slow
 def test_a_trial_leads_to_the_first_board_that_shows_its_config(tmp_path: Path):
     store = ResultStore.open(str(tmp_path))
     for side, folds in ((Side(), 1), (Side("five-fold", cycles=200), 5), (Side("official-inner5", cycles=60), 5)):

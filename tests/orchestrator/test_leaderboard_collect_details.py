@@ -81,6 +81,7 @@ def test_the_score_follows_from_the_hits(results: ResultStore, built: Leaderboar
             assert found.cycles_hash == entry.cycles_hash
 
 
+@pytest.mark.slow
 def test_predicted_classes_are_those_of_the_mean_probability(results: ResultStore, built: Leaderboard):
     entry = leader(built)
     found, rows = Details(built, results).entry(entry), stored(results, entry)
@@ -151,6 +152,7 @@ def test_without_a_feature_store_the_rest_is_there(results: ResultStore, built: 
     assert found.reliability is not None
 
 
+@pytest.mark.slow
 def test_a_document_is_made_only_where_it_would_differ(results: ResultStore, built: Leaderboard, features: str):
     details = Details(built, results)
     first = {document.id: document.digest for document in details.documents({})}

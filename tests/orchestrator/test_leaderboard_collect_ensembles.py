@@ -43,6 +43,7 @@ def ensemble(store: ResultStore, recipes: tuple[Recipe, ...] = (AST, MN), seeds:
     return build_ensemble(store, hashes, method="mean", protocol="last")
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_ranked_with_its_members(store: ResultStore):
     stored = ensemble(store)
     table = table_of(build(store).boards[0])
@@ -81,6 +82,7 @@ def test_it_costs_what_all_its_members_cost(store: ResultStore):
     assert entry.pretraining == "ImageNet + AudioSet"
 
 
+@pytest.mark.slow
 def test_over_folds_it_has_pooled_and_weighted_scores_and_a_document(store: ResultStore):
     hashes = [name for recipe in (AST, MN) for name in publish(store, recipe, FOLDS, range(5), [0])]
     stored = build_ensemble(store, hashes, method="mean", protocol="validation")
@@ -138,6 +140,7 @@ def test_an_ensemble_without_all_folds_is_not_ranked(store: ResultStore):
     assert ensemble_of(table_of(build(store).boards[0])).note == "3 of 5 folds done"
 
 
+@pytest.mark.slow
 def test_ensembles_say_in_what_they_differ(store: ResultStore):
     first: EnsembleResult = ensemble(store)
     third = replace(MN, lr=0.5, skill=0.4)

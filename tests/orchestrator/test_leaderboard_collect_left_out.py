@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from tests.support.leaderboard_boards import build, table_of
 from tests.support.leaderboard_results import RECIPES, Side, five_fold, fold_result, publish
@@ -19,6 +20,7 @@ from workers.results import PREDICTIONS, RESULT, ResultStore
 BEST_MN = RECIPES[2]
 
 
+@pytest.mark.slow
 def test_an_entry_that_lacks_a_fold_is_listed_and_not_ranked(tmp_path: Path):
     five_fold(tmp_path)
     table = table_of(build(tmp_path).boards[0], "validation")
@@ -26,6 +28,7 @@ def test_an_entry_that_lacks_a_fold_is_listed_and_not_ranked(tmp_path: Path):
     assert (left.rank, left.numbers, left.note) == (None, None, "4 of 5 folds done")
 
 
+@pytest.mark.slow
 def test_a_seed_that_lacks_a_fold_does_not_count(tmp_path: Path):
     store = ResultStore.open(str(tmp_path))
     side = Side("five-fold", patients=20, cycles=200)

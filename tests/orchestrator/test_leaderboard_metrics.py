@@ -187,6 +187,7 @@ def build_board_of(store: ResultStore, entries: list[Entry]) -> list[Entry]:
     return table_of(board).entries
 
 
+@pytest.mark.slow
 def test_folds_are_put_together_and_weighted_by_the_metric(store: ResultStore, built: Leaderboard):
     for entry in ranking(built, VOICE).entries:
         seeds = stored(store, entry.results)

@@ -62,6 +62,7 @@ def test_the_forest_holds_every_entry_with_its_interval(table: Table):
     assert figures.forest(table.model_copy(update={"entries": table.entries[:1]})) is None
 
 
+@pytest.mark.slow
 def test_a_guess_lies_where_its_number_is(table: Table):
     tree = figures.forest(table)
     assert tree.guess == figures.Guess(tree.axis.place(50.0), "50", "calling every cycle normal")

@@ -246,6 +246,7 @@ def test_pretrained_weights_bring_their_licence_where_it_is_known(file: str, lic
     assert card.pretrained is not None and card.pretrained.licence.startswith(licence)
 
 
+@pytest.mark.slow
 def test_the_package_holds_the_card_as_page_and_json(store: ResultStore, tmp_path: Path) -> None:
     results = published(store, Side(patients=12, cycles=200), 1, 1)
     card = make_card("icbhi-lungsound4", CONFIG, results, store)

@@ -58,6 +58,7 @@ def test_a_warm_start_begins_with_the_best_that_fits(settings: Settings) -> None
     assert again.ask().config.optim.lr not in wanted, "a study that has begun is not begun again"
 
 
+@pytest.mark.slow
 def test_what_was_scored_otherwise_or_lies_outside_does_not_count(settings: Settings) -> None:
     run_study(settings)
     elsewhere = {"name": "other", "evaluation": {"metric": "icbhi2"}, "search": {"warm_start": 3}}

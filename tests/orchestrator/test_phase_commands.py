@@ -332,6 +332,7 @@ def test_probability_rows_that_differ_are_refused(other: dict[str, np.ndarray], 
     assert caught.value.where == "member 2"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

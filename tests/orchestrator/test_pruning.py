@@ -166,6 +166,7 @@ def test_racing_spends_little_and_keeps_the_best() -> None:
     assert np.mean([one.best_kept for one in ended]) >= 0.95
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_every_rule_the_same_sweeps() -> None:
     recorded = made_up(50)
     rules: list[Rule[Any] | None] = [None, median(), racing()]

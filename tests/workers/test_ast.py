@@ -52,6 +52,7 @@ def test_ast_base_has_the_published_size_grid_and_output() -> None:
     assert model(x).shape == (2, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.spec("M4")
 @pytest.mark.parametrize(("size", "width", "heads"), [("tiny", 192, 3), ("small", 384, 6), ("base", 768, 12)])
 @pytest.mark.parametrize("name", ["ast", "ssast"])

@@ -208,6 +208,7 @@ def test_amsgrad_never_forgets_the_largest_gradient() -> None:
     assert kept == reference and abs(kept - forgotten) > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.spec("T5")
 def test_a_training_stops_when_nothing_gets_better(settings: Settings) -> None:
     training = {"epochs": 12, "batch_size": 64, "patience": 2, "protocol": "validation"}
@@ -217,6 +218,7 @@ def test_a_training_stops_when_nothing_gets_better(settings: Settings) -> None:
     assert len(result.epochs) == result.protocols["validation"].epoch + 2 < 12
 
 
+@pytest.mark.slow
 @pytest.mark.spec("O7")
 def test_a_packed_model_hears_a_single_file_as_it_was_trained(settings: Settings, synthetic_corpus: Path) -> None:
     model = {"packed": True, "stretch": 0.4}

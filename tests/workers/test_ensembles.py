@@ -194,6 +194,7 @@ def changed(side: dict[str, np.ndarray], column: str, row: int, value: Any) -> d
     return {**side, column: values}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

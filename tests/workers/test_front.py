@@ -26,6 +26,7 @@ def make(config: dict[str, Any], shape: tuple[int, int] = SHAPE) -> SoundClassif
     return build_model(parsed, shape, 4).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.spec("F3")
 @pytest.mark.parametrize(
     ("resize", "shape", "grid"),

@@ -76,6 +76,7 @@ def test_respirenet_s_trunk_has_its_layers_and_a_device_s_fine_tuning_trains_the
     assert still == []
 
 
+@pytest.mark.slow
 @pytest.mark.spec("M7", "M8")
 @pytest.mark.parametrize(
     ("name", "stem"), [("resnet18", (64, 1, 7, 7)), ("efficientnet_b1", (32, 1, 3, 3))], ids=["resnet", "efficientnet"]
@@ -95,6 +96,7 @@ def test_a_resnet10_has_one_block_a_stage() -> None:
     assert [len(list(backbone.get_submodule(f"layer{n}").children())) for n in range(1, 5)] == [1, 1, 1, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.spec("M7", "M8")
 @pytest.mark.parametrize("name", ["resnet10", "efficientnet_b0"])
 def test_a_step_of_training_moves_every_parameter(name: str) -> None:

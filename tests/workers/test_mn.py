@@ -34,6 +34,7 @@ def test_squeeze_is_a_sigmoid_over_means() -> None:
     np.testing.assert_allclose(squeeze(x).detach().numpy(), x.numpy() * weight[:, :, None, None], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_computes_what_torchvision_s_mobilenet_computes() -> None:
     """At width 1, with torchvision's hard sigmoid made soft and its stem made for one channel."""
     torch.manual_seed(1)

@@ -74,6 +74,7 @@ def test_channels_are_dropped_after_the_fourth_convolution_alone() -> None:
     assert all(isinstance(layer, kind) for layer, kind in order)
 
 
+@pytest.mark.slow
 @pytest.mark.spec("M15")
 def test_the_last_block_adds_its_input() -> None:
     model = model_of("vgg")

@@ -81,6 +81,7 @@ def test_mn04_hears_bodies_in_real_recordings(mn04: tuple[MobileNet, dict[str, T
     assert rank.median() > 0.85
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["features.3.block.0.0", "features.8.block.1.0", "features.16.0", "classifier.2"])
 def test_mn04_hears_nothing_once_one_layer_is_mis_wired(
     mn04: tuple[MobileNet, dict[str, Tensor]], breaths: Tensor, layer: str

@@ -95,6 +95,7 @@ def test_a_shallower_file_is_refused(tmp_path: Path) -> None:
     assert "blocks.2." in refusal(saved(deit_state(depth=2), tmp_path / "shallow.pth"), tiny_ast(depth=3).backbone)
 
 
+@pytest.mark.slow
 def test_another_model_s_keys_are_named(shared_data: Path, tmp_path: Path) -> None:
     message = refusal(shared_data / "weights" / MN04, PannsCnn((64, 32), convolutions=1, dropout=0))
     assert "conv_block1.conv1.weight" in message and "features.0.0.weight" in message

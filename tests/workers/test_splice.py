@@ -233,6 +233,7 @@ def test_a_training_on_them_runs_and_leaves_the_test_side_alone(store: FeatureSt
     assert len(trained.protocols["last"].test) == len(data.test)
 
 
+@pytest.mark.slow
 def test_results_of_other_events_have_another_name(store: FeatureStore) -> None:
     cycles, events = store.cycles("icbhi"), store.events("icbhi")
     assert len(events) > 10 and set(events["kind"].to_pylist()) == {"crackle", "wheeze"}
