@@ -11,7 +11,7 @@ import hashlib
 from pathlib import Path
 
 VERSION = 3
-DIGEST = "c85f5e669a985989"
+DIGEST = "b15b41a7000c3933"
 
 MODULES = (
     "augment/*.py",

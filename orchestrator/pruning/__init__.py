@@ -7,7 +7,6 @@ import itertools
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from feature_store.errors import UserError
 from orchestrator.pruning.rule import History, Rule
 from search_spaces.pruners import PRUNERS, NoPruning, PrunerPart
 
@@ -61,14 +60,8 @@ class FoldPruner(optuna.pruners.BasePruner):
             return False
         family = trial.user_attrs.get("family") if self.by_family else None
         values, past = fold_values(trial), self.ended.of(study, family)
-        if self.rule.settings.name in PRUNERS.own:
-            return self.rule.stops(values, past)
-        try:
+        with PRUNERS.blaming(self.rule.settings.name, f"it judged trial {trial.number} after fold {len(values)}"):
             return bool(self.rule.stops(values, past))
-        except Exception as error:  # of another package's code
-            what = f"failed after fold {len(values)} of trial {trial.number}: {type(error).__name__}: {error}"
-            where = f"pruning rule '{self.rule.settings.name}' ({PRUNERS.package(self.rule.settings)})"
-            raise UserError(what, where=where, hint="report it to those who maintain the package") from error
 
 
 def fold_values(trial: FrozenTrial) -> list[float]:

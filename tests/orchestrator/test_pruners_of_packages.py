@@ -200,7 +200,7 @@ def test_a_rule_that_fails_in_the_middle_stops_the_sweep_with_its_name(
     search = {"trials": 6, "sampler": "random", "pruner": PRUNER}
     content = tiny_sweep(evaluation={"split": "official-inner3"}, search=search, resources={"concurrent_trials": 1})
     failing = FLOOR.replace("return values.mean() < self.settings.least", "return [][len(past.whole)]")
-    said = r"pruning rule 'floor' \(toy-package 1.0\): failed after fold 1 of trial 1: IndexError"
+    said = r"Floor \(toy-package 1.0\): failed while it judged trial 1 after fold 1: IndexError"
     with toy(tmp_path / "failing", {"toy_search/floor.py": failing}), pytest.raises(UserError, match=said):
         run_sweep(SearchSpace.parse(content), settings, backend=SimulatedBackend())
     with toy(tmp_path / "whole"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
@@ -202,9 +203,9 @@ class TransformerPart(ModelPart):
     drop_path: float = Field(default=0.0, ge=0, lt=1)
 
     @property
+    @abstractmethod
     def patch_size(self) -> tuple[int, int]:
         """Bins and frames of a patch."""
-        raise NotImplementedError
 
     def check(self, config: Experiment) -> None:
         """Refuse a feature that is smaller than a patch."""

@@ -101,7 +101,7 @@ class PartClasses(Generic[P]):
             UserError: the settings do not fit the arguments; or the module of another package cannot be imported, has
                 no `build`, or its `build` fails or makes something else.
         """
-        with self._blaming(part.name, f"{part.module} built it"):
+        with self.blaming(part.name, f"{part.module} built it"):
             made = importlib.import_module(part.module).build(part, *arguments)
         if not isinstance(made, kind):
             what = f"build of {part.module} returns {type(made).__name__}, not {kind.__module__}.{kind.__name__}"
@@ -115,7 +115,7 @@ class PartClasses(Generic[P]):
             ValueError: what does not fit, and what to use instead.
             UserError: the check of another package fails otherwise.
         """
-        with self._blaming(part.name, "it checked a config", ValueError):
+        with self.blaming(part.name, "it checked a config", ValueError):
             part.check(config)
 
     def describe(self, settings: Mapping[str, Any]) -> str:
@@ -150,7 +150,7 @@ class PartClasses(Generic[P]):
         outside = self._of_package(name) if isinstance(name, str) and name not in self.own else None
         if outside is None:
             return self._adapter.validate_python(value)
-        with self._blaming(outside.name, "its settings were validated", ValueError):
+        with self.blaming(outside.name, "its settings were validated", ValueError):
             return outside.adapter.validate_python(value)
 
     @functools.cached_property
@@ -172,8 +172,17 @@ class PartClasses(Generic[P]):
         return f"{outside.place} ({outside.package})"
 
     @contextmanager
-    def _blaming(self, name: str, doing: str, *passing: type[Exception]) -> Iterator[None]:
-        """An unforeseen error of another package's code as one that names the package."""
+    def blaming(self, name: str, doing: str, *passing: type[Exception]) -> Iterator[None]:
+        """An unforeseen error of another package's code as one that names the package.
+
+        Args:
+            name: of the part.
+            doing: what the code was asked for, after ``failed while``.
+            passing: errors that are foreseen.
+
+        Raises:
+            UserError: the code of another package fails.
+        """
         try:
             yield
         except (Exception, SystemExit) as error:
