@@ -71,12 +71,6 @@ def test_every_marker_names_rows_of_the_specification() -> None:
     assert [(one.where, row) for one in marked() for row in one.rows if row not in ROWS] == []
 
 
-def test_files_that_the_specification_names_exist() -> None:
-    named = set(re.findall(r"`((?:\w+/)+[\w.]*)`", PAGE))
-    assert len(named) > 30
-    assert sorted(name for name in named if not (ROOT / name).exists()) == []
-
-
 def test_settings_that_the_specification_names_exist() -> None:
     named = set(re.findall(rf"`((?:{'|'.join(PARTS)})\.\w+)", PAGE))
     assert len(named) > 40
